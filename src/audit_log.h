@@ -1,0 +1,427 @@
+/*
+ * audit_log.h
+ *		Types shared by the files of audit_log, and its map: every shared
+ *		function stands below under the file that owns it, lowest layer first.
+ *		A file calls only what stands above it here (tools/check-layers).
+ *
+ * SQL-callable symbols are named audit_log_*, others that cross files
+ * al_<file>_*.
+ */
+#ifndef AUDIT_LOG_H
+#define AUDIT_LOG_H
+
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "nodes/bitmapset.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/relcache.h"
+
+#include "compat.h"
+
+#define AL_SCHEMA "audit_log"
+
+/* the triggers that enable() makes */
+#define AL_ROW_TRIGGER "audit_log_row"
+#define AL_FLUSH_TRIGGER "audit_log_flush"
+#define AL_TRUNCATE_TRIGGER "audit_log_truncate"
+
+/*
+ * One value as the log writes it.  AL_NULL is SQL NULL and JSON null alike: a
+ * column whose own value is JSON null is AL_PG.
+ */
+typedef enum AlValueKind
+{
+	AL_NULL,
+	AL_BOOL,
+	AL_NUMBER,
+	AL_STRING,
+	AL_CONTAINER,				/* JSON object or array */
+	AL_PG						/* {"$pg": "text"}: only for a whole column */
+} AlValueKind;
+
+typedef struct AlValue
+{
+	AlValueKind kind;
+	bool		boolean;		/* AL_BOOL */
+	Numeric		number;			/* AL_NUMBER; finite; may have the short
+								 * varlena header: DatumGetNumeric */
+	const char *string;			/* AL_STRING, AL_PG: not terminated */
+	JsonbContainer *container;	/* AL_CONTAINER: 4-byte aligned */
+	int			len;			/* bytes of string or container */
+} AlValue;
+
+/* audit_log.action_type, in the order of its labels */
+typedef enum AlAction
+{
+	AL_INSERT,
+	AL_UPDATE,
+	AL_DELETE,
+	AL_TRUNCATE,
+	AL_SNAPSHOT
+} AlAction;
+
+#define AL_ACTIONS 5
+#define AL_ALL_ACTIONS ((1 << AL_INSERT) | (1 << AL_UPDATE) | \
+						(1 << AL_DELETE) | (1 << AL_TRUNCATE))
+
+/* columns of audit_log.transaction */
+#define Natts_al_transaction 14
+#define Anum_al_transaction_id 1
+#define Anum_al_transaction_xid 2
+#define Anum_al_transaction_timestamp 3
+#define Anum_al_transaction_started_at 4
+#define Anum_al_transaction_continues 5
+#define Anum_al_transaction_user_id 6
+#define Anum_al_transaction_db_user 7
+#define Anum_al_transaction_db_role 8
+#define Anum_al_transaction_application_name 9
+#define Anum_al_transaction_client_addr 10
+#define Anum_al_transaction_client_port 11
+#define Anum_al_transaction_backend_pid 12
+#define Anum_al_transaction_context 13
+#define Anum_al_transaction_undoes 14
+
+/* columns of audit_log.change */
+#define Natts_al_change 9
+#define Anum_al_change_id 1
+#define Anum_al_change_transaction_id 2
+#define Anum_al_change_command 3
+#define Anum_al_change_timestamp 4
+#define Anum_al_change_action_type 5
+#define Anum_al_change_table_id 6
+#define Anum_al_change_record_id 7
+#define Anum_al_change_old_record_id 8
+#define Anum_al_change_changes 9
+
+/* ---------------------------------------------------------------- layer 1 */
+
+/*
+ * catalog.c: the extension's own relations.
+ */
+typedef struct AlCatalog
+{
+	Oid			schema;
+	Oid			owner;			/* of the log's tables */
+	Oid			transaction;
+	Oid			change;
+	Oid			tracked_table;
+	Oid			table_state;
+	Oid			mask_secret;
+	Oid			transaction_id_seq;
+	Oid			change_id_seq;
+	Oid			tracked_table_id_seq;
+	Oid			table_state_id_seq;
+	Oid			action[AL_ACTIONS]; /* labels of audit_log.action_type */
+	Oid			capture;		/* the trigger functions */
+	Oid			capture_flush;
+	Oid			capture_truncate;
+} AlCatalog;
+
+extern const AlCatalog *al_catalog_get(void);
+extern Oid	al_catalog_function(const char *name);
+extern bool al_catalog_forget(Oid relid);
+extern Oid	al_catalog_mask_secret(void);
+extern const char *al_catalog_action_label(AlAction action);
+
+/*
+ * sequence.c
+ */
+extern int64 al_sequence_take(Oid seqid, int64 count);
+
+/*
+ * settings.c
+ */
+typedef enum AlOnTruncate
+{
+	AL_TRUNCATE_ROWS,
+	AL_TRUNCATE_EVENT,
+	AL_TRUNCATE_FORBID
+} AlOnTruncate;
+
+/* the arguments of one table's trigger; lists are of char * */
+typedef struct AlSettings
+{
+	char	   *table;			/* uuid, NULL when attached by hand */
+	List	   *exclude;
+	List	   *include;
+	List	   *mask;
+	List	   *require;
+	char	   *condition;
+	char	   *user_column;
+	int			actions;		/* 1 << AlAction */
+	AlOnTruncate on_truncate;
+	bool		always;
+} AlSettings;
+
+extern char *al_settings_user_id;
+extern char *al_settings_context;
+extern char *al_settings_user_id_source;
+
+extern void al_settings_init(void);
+extern AlSettings *al_settings_parse(int nargs, char **args, const char *table);
+extern char *al_settings_json(const AlSettings *settings);
+
+/*
+ * jsonbuild.c: writes jsonb's binary form directly.
+ *
+ * The number of entries is told at the beginning, the keys of an object come
+ * first and in jsonb's order (al_jsonbuild_key_cmp), then the values in the
+ * same order.  Everything raises 54000 where jsonb's limit of 256 MB is
+ * passed.
+ */
+typedef struct AlJsonFrame
+{
+	StringInfo	buf;
+	int			start;			/* where the container's entry begins,
+								 * alignment included */
+	int			entries;		/* offset of the first JEntry in buf */
+	int			nentries;		/* all of them: keys and values */
+	int			next;			/* the entry to write next */
+	uint32		total;			/* length of all data so far */
+	uint32		header;			/* the container's header word */
+} AlJsonFrame;
+
+extern void al_jsonbuild_init(StringInfo buf);	/* empties buf, leaves room
+												 * for the varlena header */
+extern void al_jsonbuild_object(AlJsonFrame *frame, StringInfo buf, int npairs);
+extern void al_jsonbuild_array(AlJsonFrame *frame, StringInfo buf, int nelems);
+extern void al_jsonbuild_key(AlJsonFrame *frame, const char *key, int len);
+extern void al_jsonbuild_value(AlJsonFrame *frame, const AlValue *value);
+extern void al_jsonbuild_close(AlJsonFrame *frame, AlJsonFrame *parent);
+extern Jsonb *al_jsonbuild_finish(StringInfo buf);	/* buf's own data */
+extern Jsonb *al_jsonbuild_scalar(const AlValue *value);	/* raw scalar, or a
+															 * copy of the
+															 * container */
+extern int	al_jsonbuild_key_cmp(const char *a, int alen, const char *b, int blen);
+extern void al_jsonbuild_from_jsonb(AlValue *out, const JsonbValue *value);
+extern void al_jsonbuild_from_root(AlValue *out, Jsonb *root);
+extern bool al_jsonbuild_image_eq(const AlValue *a, const AlValue *b);
+extern char *al_jsonbuild_text(const AlValue *value, int *len); /* as ->> gives */
+
+/*
+ * jsontext.c: NULL unless text is what jsonb's output would write of it
+ */
+extern Jsonb *al_jsontext_parse(const char *text, int len);
+
+/*
+ * fixed.c: the settings under which values are written and read, whatever the
+ * session's own are (design.md, section 3).
+ */
+typedef enum AlFixedNeed
+{
+	AL_FIXED_NOTHING,			/* output does not depend on settings */
+	AL_FIXED_VARIABLES,			/* on those that are plain C variables */
+	AL_FIXED_ALL				/* on search_path, lc_monetary or who knows */
+} AlFixedNeed;
+
+typedef struct AlFixed
+{
+	AlFixedNeed need;
+	int			gucnest;
+	int			interval_style;
+	int			date_style;
+	int			date_order;
+	int			float_digits;
+	int			bytea_out;
+	int			xml_option;
+	struct pg_tz *timezone;
+} AlFixed;
+
+/* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
+extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
+extern void al_fixed_renew(void);	/* the variables only */
+extern void al_fixed_leave(AlFixed *saved);
+
+/* ---------------------------------------------------------------- layer 2 */
+
+/*
+ * encode.c: a column's value to an AlValue, by rules prepared once a column.
+ * The caller has entered the fixed settings that the encoder needs.  Results
+ * point into the datum or into CurrentMemoryContext.
+ */
+typedef struct AlEncoder AlEncoder;
+
+extern AlEncoder *al_encode_prepare(Oid typid, int32 typmod, MemoryContext cxt);
+extern AlFixedNeed al_encode_need(const AlEncoder *encoder);
+extern void al_encode_value(AlEncoder *encoder, Datum value, AlValue *out);
+/* an object whose only key is $pg */
+extern bool al_encode_is_pg(const JsonbContainer *container);
+
+/*
+ * decode.c: the way back, through the types' input functions.  All enter the
+ * fixed settings themselves.
+ */
+typedef struct AlDecoder AlDecoder;
+
+/* a column's value as it stands in changes: AL_PG is recognised */
+extern void al_decode_from_jsonb(AlValue *out, const JsonbValue *value);
+extern Datum al_decode_value(const AlValue *value, Oid typid, int32 typmod,
+							 bool *isnull);
+/* columns that the object lacks are NULL; keys that are no column: 42703 */
+extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
+extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
+							  Datum *values, bool *nulls);
+extern HeapTuple al_decode_row(TupleDesc tupdesc, Jsonb *object);
+
+/*
+ * delta.c: jsondiffpatch deltas between JSON values.
+ */
+/* delta of two JSON objects; false where their images are equal */
+extern bool al_delta_objects(const AlValue *old, const AlValue *new, AlValue *out);
+/* the same of two rows: $pg columns whole, a missing column is null */
+extern bool al_delta_rows(const AlValue *old, const AlValue *new, AlValue *out);
+/* NULL stands for no document, as argument and as result */
+extern Jsonb *al_delta_patch(Jsonb *document, Jsonb *delta, bool reverse);
+
+/*
+ * session.c
+ */
+extern Jsonb *al_session_context(void);
+extern bool al_session_context_has(const char *key);
+extern const char *al_session_user(const char *row_user);
+extern int64 al_session_row_id(const char *user);
+extern int64 al_session_next_id(void);
+extern void al_session_fill_row(const char *user, Datum *values, bool *nulls);
+extern void al_session_row_written(int64 id, const char *user);
+extern int64 al_session_transaction_id(void);
+extern void al_session_force_new(void);
+extern void al_session_end_transaction(void);
+extern void al_session_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_session_abort_sub(SubTransactionId subid);
+
+/*
+ * mask.c
+ */
+extern void al_mask_value(const char *text, int len, AlValue *out);
+extern char *al_mask_fingerprint(void);
+extern void al_mask_forget(Oid relid);
+
+/* ---------------------------------------------------------------- layer 3 */
+
+/*
+ * table.c: what is known of one tracked table, from the point of view of one
+ * trigger of one relation (of a partition: names and key are the root's,
+ * attribute numbers its own).
+ */
+typedef struct AlColumn
+{
+	char	   *name;
+	int			namelen;
+	AttrNumber	attnum;
+	int16		typlen;
+	bool		typbyval;
+	bool		masked;
+	bool		json;			/* json or jsonb: objects are compared inside */
+	AlEncoder  *encoder;
+} AlColumn;
+
+typedef struct AlTable
+{
+	Oid			relid;
+	Oid			trigger;
+	Oid			root;			/* relid itself if no partition */
+	char	   *schema;			/* of the root */
+	char	   *name;
+	AlSettings *settings;
+	int			ncolumns;		/* the tracked ones, in jsonb's key order */
+	AlColumn   *columns;
+	AttrNumber	last_attnum;	/* deform up to here */
+	int			nkeys;			/* 0: table without key */
+	AlColumn  **keys;			/* in key order */
+	bool		key_masked;
+	AlFixedNeed need;
+	AlColumn   *user_column;	/* NULL: none; may be one not tracked */
+	bool		flush_certain;	/* a flush trigger ends each statement */
+	bool		deputy;			/* another trigger of ours captures */
+	int			replication_role;	/* for which these two hold */
+	struct AlCondition *condition;	/* prepared in this transaction, or NULL */
+	int32		table_id;		/* 0: not looked up yet */
+	MemoryContext cxt;
+} AlTable;
+
+extern void al_table_init(void);
+extern void al_table_end_transaction(void);
+extern AlTable *al_table_get(Relation rel, Trigger *trigger);
+extern Trigger *al_table_trigger(Relation rel, const char *name, Oid function);
+extern bool al_table_trigger_fires(const Trigger *trigger);
+extern Oid	al_table_root(Relation rel);
+extern List *al_table_key_columns(Relation root, List *excluded);
+extern char *al_table_columns_json(Relation rel);
+extern void al_table_forget_ids(void);
+
+/*
+ * condition.c
+ */
+extern char *al_condition_qualify(Relation rel, const char *text);
+extern Bitmapset *al_condition_columns(Relation rel, const char *text);
+extern bool al_condition_holds(AlTable *table, Relation rel,
+							   TupleTableSlot *old, TupleTableSlot *new);
+
+/*
+ * writer.c: the only code that inserts into the log.
+ */
+typedef struct AlEntry
+{
+	int64		transaction_id;
+	CommandId	command;
+	TimestampTz timestamp;
+	AlAction	action;
+	int32		table_id;
+	text	   *record_id;		/* NULL: none */
+	text	   *old_record_id;
+	Jsonb	   *changes;
+	SubTransactionId subid;		/* set by the writer */
+} AlEntry;
+
+extern int64 al_writer_transaction(const char *user);
+extern void al_writer_add(const AlEntry *entry);
+extern void al_writer_flush(void);
+extern void al_writer_end_transaction(void);
+extern void al_writer_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_writer_abort_sub(SubTransactionId subid);
+
+/* -------------------------------------------------------------- layer 3.5 */
+
+/*
+ * own.c: doing things as the owner of the log.
+ */
+typedef struct AlOwn
+{
+	Oid			user;
+	int			context;
+	int			gucnest;
+} AlOwn;
+
+extern bool al_own_active(void);
+extern void al_own_enter(AlOwn *saved);
+extern void al_own_leave(AlOwn *saved);
+extern bool al_own_may_read(Oid relid, Oid role);
+
+/*
+ * register.c: tracked_table and table_state.  detail is a JSON object or NULL.
+ */
+extern void al_register_table(AlTable *table);
+extern void al_register_state(AlTable *table, const char *kind, const char *detail);
+extern void al_register_note(int32 table_id, const char *kind, const char *detail);
+extern void al_register_set_mask_key(bytea *key);
+extern void al_register_pause(int32 table_id);
+extern bool al_register_paused(int32 table_id);
+extern void al_register_end_transaction(bool commit);
+extern void al_register_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_register_abort_sub(SubTransactionId subid);
+
+/* ---------------------------------------------------------------- layer 4 */
+
+/*
+ * capture.c
+ */
+extern void al_capture_init(void);
+
+#endif							/* AUDIT_LOG_H */

@@ -1,0 +1,44 @@
+/*
+ * compat.h
+ *		The differences between PostgreSQL 15, 17, 18 and 19, all of them here.
+ */
+#ifndef AUDIT_LOG_COMPAT_H
+#define AUDIT_LOG_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "audit_log needs PostgreSQL 15 or later"
+#endif
+
+/* relation file numbers were renamed in 16 */
+#if PG_VERSION_NUM >= 160000
+#define AL_XL_SEQ_REC_SET(record, rel) ((record).locator = (rel)->rd_locator)
+#else
+#define AL_XL_SEQ_REC_SET(record, rel) ((record).node = (rel)->rd_node)
+#endif
+
+/* 18 has NOT NULL constraints that are not valid for all rows */
+#if PG_VERSION_NUM >= 180000
+#define AL_ATT_NOT_NULL(desc, attnum) \
+	(TupleDescAttr(desc, (attnum) - 1)->attnotnull && \
+	 TupleDescCompactAttr(desc, (attnum) - 1)->attnullability != ATTNULLABLE_INVALID)
+#else
+#define AL_ATT_NOT_NULL(desc, attnum) (TupleDescAttr(desc, (attnum) - 1)->attnotnull)
+#endif
+
+/* 18 has generated columns that are computed when read */
+#if PG_VERSION_NUM >= 180000
+#define AL_ATT_IS_VIRTUAL(att) ((att)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define AL_ATT_IS_VIRTUAL(att) (false)
+#endif
+
+/* ExecInsertIndexTuples() for a plain INSERT */
+#if PG_VERSION_NUM >= 160000
+#define AL_INSERT_INDEX_TUPLES(info, slot, estate) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define AL_INSERT_INDEX_TUPLES(info, slot, estate) \
+	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+#endif							/* AUDIT_LOG_COMPAT_H */

@@ -1,0 +1,236 @@
+/*
+ * condition.c
+ *		The condition of a table: an expression over OLD and NEW by the rules
+ *		of CREATE TRIGGER … WHEN, kept as text.
+ *
+ * In the text every name is qualified, so it is parsed under the fixed
+ * settings and means the same in every session.  It is evaluated as the
+ * writing role and under that role's own settings.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_clause.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+#include "audit_log.h"
+
+#define OLD_VARNO 1
+#define NEW_VARNO 2
+
+struct AlCondition
+{
+	ExprState  *state;
+	EState	   *estate;
+	Oid			user;			/* whose rights to functions were checked */
+};
+
+static void
+report_table(void *arg)
+{
+	errcontext("condition of audited table \"%s\"",
+			   RelationGetRelationName((Relation) arg));
+}
+
+/* The one expression that text holds. */
+static Node *
+raw_expression(const char *text)
+{
+	List	   *tree = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *select = (SelectStmt *) linitial_node(RawStmt, tree)->stmt;
+
+	if (!IsA(select, SelectStmt) || list_length(tree) != 1 ||
+		list_length(select->targetList) != 1 || select->fromClause ||
+		select->whereClause || select->groupClause || select->havingClause ||
+		select->sortClause || select->limitCount || select->limitOffset ||
+		select->distinctClause || select->windowClause || select->lockingClause ||
+		select->op != SETOP_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("a condition must be one expression")));
+	return linitial_node(ResTarget, select->targetList)->val;
+}
+
+static bool
+check_vars(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varattno < 0 &&
+		((Var *) node)->varattno != TableOidAttributeNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("a condition cannot refer to system columns")));
+	return expression_tree_walker(node, check_vars, context);
+}
+
+/*
+ * Parses under the session's own settings; OLD is range table entry 1, NEW is
+ * 2.  Errors are the parser's, with the table in their context.
+ */
+static Node *
+parse(Relation rel, const char *text)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ParseNamespaceItem *item;
+	Node	   *expr;
+	ErrorContextCallback callback = {.callback = report_table,.arg = rel,
+	.previous = error_context_stack};
+
+	error_context_stack = &callback;
+	pstate->p_sourcetext = text;
+	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
+										 makeAlias("old", NIL), false, false);
+	addNSItemToQuery(pstate, item, false, true, true);
+	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
+										 makeAlias("new", NIL), false, false);
+	addNSItemToQuery(pstate, item, false, true, true);
+	expr = transformWhereClause(pstate, raw_expression(text),
+								EXPR_KIND_TRIGGER_WHEN, "WHEN");
+	assign_expr_collations(pstate, expr);
+	check_vars(expr, NULL);
+	free_parsestate(pstate);
+	error_context_stack = callback.previous;
+	return expr;
+}
+
+/* A copy in which the old row's Vars stand one level up, for the deparser. */
+static Node *
+old_one_level_up(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = copyObject((Var *) node);
+
+		var->varlevelsup = var->varno == OLD_VARNO ? 1 : 0;
+		var->varno = 1;
+		return (Node *) var;
+	}
+	return expression_tree_mutator(node, old_one_level_up, context);
+}
+
+/*
+ * The condition as it is kept: text as the caller understands it, every name
+ * qualified.
+ */
+char *
+al_condition_qualify(Relation rel, const char *text)
+{
+	Node	   *expr = parse(rel, text);
+	List	   *namespaces;
+	AlFixed		saved;
+	char	   *volatile result = NULL;
+
+	namespaces = list_concat(deparse_context_for("new", RelationGetRelid(rel)),
+							 deparse_context_for("old", RelationGetRelid(rel)));
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		result = deparse_expression(old_one_level_up(expr, NULL), namespaces,
+									true, false);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static Node *
+parse_fixed(Relation rel, const char *text)
+{
+	AlFixed		saved;
+	Node	   *volatile expr = NULL;
+
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		expr = parse(rel, text);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return expr;
+}
+
+/* The numbers of the columns to which a kept condition refers. */
+Bitmapset *
+al_condition_columns(Relation rel, const char *text)
+{
+	Node	   *expr = parse_fixed(rel, text);
+	Bitmapset  *result = NULL;
+	Bitmapset  *attnums = NULL;
+	int			i = -1;
+
+	pull_varattnos(expr, OLD_VARNO, &attnums);
+	pull_varattnos(expr, NEW_VARNO, &attnums);
+	while ((i = bms_next_member(attnums, i)) >= 0)
+	{
+		int			attnum = i + FirstLowInvalidHeapAttributeNumber;
+
+		if (attnum > 0)
+			result = bms_add_member(result, attnum);
+		else if (attnum == 0)	/* the whole row: every column */
+			result = bms_add_range(result, 1, RelationGetNumberOfAttributes(rel));
+	}
+	return result;
+}
+
+static struct AlCondition *
+prepare(Relation rel, const char *text)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	struct AlCondition *condition = palloc0(sizeof(struct AlCondition));
+	Node	   *expr = parse_fixed(rel, text);
+
+	/* as core does for WHEN: OLD is the inner tuple, NEW the outer one */
+	ChangeVarNodes(expr, OLD_VARNO, INNER_VAR, 0);
+	ChangeVarNodes(expr, NEW_VARNO, OUTER_VAR, 0);
+	condition->estate = CreateExecutorState();
+	condition->user = GetUserId();
+	condition->state = ExecPrepareExpr((Expr *) expr, condition->estate);
+	MemoryContextSwitchTo(old);
+	return condition;
+}
+
+/*
+ * Does the condition hold?  The absent one of the rows is NULL and stands for
+ * the other, so that NEW.x > 1 speaks of a deleted row too.  Prepared once a
+ * transaction and role: functions may have been replaced, rights revoked.
+ */
+bool
+al_condition_holds(AlTable *table, Relation rel,
+				   TupleTableSlot *old, TupleTableSlot *new)
+{
+	ExprContext *econtext;
+	struct AlCondition *condition = table->condition;
+
+	if (condition == NULL || condition->user != GetUserId())
+	{
+		condition = prepare(rel, table->settings->condition);
+		table->condition = condition;
+	}
+	econtext = GetPerTupleExprContext(condition->estate);
+	ResetExprContext(econtext);
+	econtext->ecxt_innertuple = old ? old : new;
+	econtext->ecxt_outertuple = new ? new : old;
+	return ExecQual(condition->state, econtext);
+}

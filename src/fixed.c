@@ -1,0 +1,146 @@
+/*
+ * fixed.c
+ *		The settings under which values are written and read.
+ *
+ * What a type's output function gives depends on settings that anybody may
+ * change for his session.  The log must read the same whoever wrote it, so
+ * these are fixed while values are encoded and decoded.
+ *
+ * Capture needs that for every row, and the settings' own machinery costs more
+ * than many a row.  But nearly all that matters are plain C variables, which
+ * only output and input functions look at: those we swap directly.  Only what
+ * other backend state hangs on (the search path's list of namespaces, the
+ * locale's money symbols) goes through set_config_option.
+ *
+ * Between enter and leave no state is kept here: the caller's AlFixed holds
+ * what leave restores, so that they nest like the calls do.
+ */
+#include "audit_log.h"
+
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/bytea.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/xml.h"
+
+/*
+ * pg_temp is named so that it is searched last: where it is not named it is
+ * searched first, and a temporary table or type could take the place of one of
+ * pg_catalog.
+ */
+#define AL_FIXED_SEARCH_PATH	"pg_catalog, pg_temp"
+#define AL_FIXED_LC_MONETARY	"C"
+#define AL_FIXED_FLOAT_DIGITS	1
+
+/* from utils/pg_locale.h, which cannot be included without ICU's headers */
+extern PGDLLIMPORT char *locale_monetary;
+
+/* for the life of the backend; the server caches time zones as long */
+static pg_tz *utc = NULL;
+
+static void
+set_option(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+swap_variables(void)
+{
+	IntervalStyle = INTSTYLE_POSTGRES;
+	DateStyle = USE_ISO_DATES;
+	DateOrder = DATEORDER_MDY;
+	extra_float_digits = AL_FIXED_FLOAT_DIGITS;
+	bytea_output = BYTEA_OUTPUT_HEX;
+	xmloption = XMLOPTION_CONTENT;
+	session_timezone = utc;
+}
+
+/*
+ * Everything that can fail comes before the first variable is swapped, so the
+ * caller's PG_TRY may begin after this call.  A nest level that an error left
+ * open here is closed by the abort of the transaction.
+ */
+void
+al_fixed_enter(AlFixed *saved, AlFixedNeed need)
+{
+	saved->need = need;
+	saved->gucnest = 0;
+
+	if (need == AL_FIXED_NOTHING)
+		return;
+
+	if (utc == NULL)
+	{
+		utc = pg_tzset("UTC");
+		if (utc == NULL)
+			utc = pg_tzset("GMT");	/* needs no file of the tz database */
+		if (utc == NULL)
+			elog(ERROR, "could not find time zone UTC");
+	}
+
+	if (need == AL_FIXED_ALL)
+	{
+		bool		path = strcmp(namespace_search_path, AL_FIXED_SEARCH_PATH) != 0;
+		bool		money = strcmp(locale_monetary, AL_FIXED_LC_MONETARY) != 0;
+
+		if (path || money)
+		{
+			saved->gucnest = NewGUCNestLevel();
+			if (path)
+				set_option("search_path", AL_FIXED_SEARCH_PATH);
+			if (money)
+				set_option("lc_monetary", AL_FIXED_LC_MONETARY);
+		}
+	}
+
+	saved->interval_style = IntervalStyle;
+	saved->date_style = DateStyle;
+	saved->date_order = DateOrder;
+	saved->float_digits = extra_float_digits;
+	saved->bytea_out = bytea_output;
+	saved->xml_option = xmloption;
+	saved->timezone = session_timezone;
+	swap_variables();
+}
+
+/*
+ * A function with a SET clause that ran meanwhile (in a domain's CHECK, say)
+ * has put the session's own value into its variable when it returned.  Between
+ * enter and leave this sets all of them again, for next to nothing.
+ */
+void
+al_fixed_renew(void)
+{
+	Assert(utc != NULL);
+	swap_variables();
+}
+
+/*
+ * Called after an error too, before the transaction is aborted.  That is safe:
+ * no catalog is read, and if settings of levels above ours, which the error
+ * left behind, are merged into the level below as if they had been committed,
+ * the abort takes them back from there.  Leaving it to the abort alone would
+ * restore search_path only, not the variables, of which the settings' machinery
+ * knows nothing.
+ */
+void
+al_fixed_leave(AlFixed *saved)
+{
+	if (saved->need == AL_FIXED_NOTHING)
+		return;
+
+	IntervalStyle = saved->interval_style;
+	DateStyle = saved->date_style;
+	DateOrder = saved->date_order;
+	extra_float_digits = saved->float_digits;
+	bytea_output = saved->bytea_out;
+	xmloption = saved->xml_option;
+	session_timezone = saved->timezone;
+
+	if (saved->gucnest > 0)
+		AtEOXact_GUC(true, saved->gucnest);
+}

@@ -1,0 +1,417 @@
+/*
+ * session.c
+ *		Who makes the changes of the current transaction, and why; and which
+ *		row of audit_log.transaction is in force for them.
+ *
+ * A row of audit_log.transaction is never updated: where its author or reason
+ * no longer holds, a further row begins.  The rows that this transaction has
+ * written stand in a stack, newest first, each with the subtransaction that
+ * wrote it: one whose subtransaction is rolled back is gone from the table, so
+ * it leaves the stack too.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "utils/xid8.h"
+
+#include "audit_log.h"
+
+typedef struct TransactionRow
+{
+	int64		id;
+	SubTransactionId subid;		/* that wrote it, or its surviving parent */
+	const char *user;			/* NULL: none */
+	Oid			role;
+	const char *context;		/* the setting's text */
+	struct TransactionRow *older;
+} TransactionRow;
+
+static TransactionRow *in_force = NULL; /* all in TopTransactionContext */
+static bool force_new = false;	/* new_transaction() was called since */
+static int64 reserved_id = 0;	/* transaction_id() gave it away */
+
+/* the setting audit_log.context, parsed; valid while the text is the same */
+static char *context_text = NULL;
+static Jsonb *context_json = NULL;
+
+/* what audit_log.user_id_source gave; valid while both texts are the same */
+static char *source_setting = NULL;
+static char *source_text = NULL;
+static char *source_user = NULL;
+
+/* ---- JSON out of settings ---- */
+
+/*
+ * Text to jsonb without an error: NULL where it does not parse, nests too deep
+ * or is too large.  The parser keeps nothing but memory, so that nothing more
+ * than that has to be given back after an error.
+ */
+static Jsonb *
+parse_json(const char *text)
+{
+	MemoryContext old = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+		MemoryContextSwitchTo(old);
+		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		FlushErrorState();
+		result = NULL;
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static Jsonb *
+json_string(const char *text)
+{
+	AlValue		value = {.kind = AL_STRING,.string = text,.len = strlen(text)};
+
+	return al_jsonbuild_scalar(&value);
+}
+
+/* The context in force as jsonb, NULL where there is none. */
+Jsonb *
+al_session_context(void)
+{
+	MemoryContext old;
+	Jsonb	   *json;
+
+	if (al_settings_context == NULL || al_settings_context[0] == '\0')
+		return NULL;
+	if (context_text != NULL && strcmp(context_text, al_settings_context) == 0)
+		return context_json;
+
+	json = parse_json(al_settings_context);
+	if (json == NULL)
+	{
+		json = json_string(al_settings_context);
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_JSON_TEXT),
+				 errmsg("audit_log.context is not JSON that can be kept, so it is kept as a JSON string")));
+	}
+
+	if (context_text != NULL)
+	{
+		pfree(context_text);
+		pfree(context_json);
+		context_text = NULL;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	context_json = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(json));
+	context_text = pstrdup(al_settings_context);
+	MemoryContextSwitchTo(old);
+	return context_json;
+}
+
+/* Has the context in force this top-level key, with a value other than null? */
+bool
+al_session_context_has(const char *key)
+{
+	Jsonb	   *context = al_session_context();
+	JsonbValue	k;
+	JsonbValue *v;
+
+	if (context == NULL || !JB_ROOT_IS_OBJECT(context))
+		return false;
+	k.type = jbvString;
+	k.val.string.val = unconstify(char *, key);
+	k.val.string.len = strlen(key);
+	v = findJsonbValueFromContainer(&context->root, JB_FOBJECT, &k);
+	return v != NULL && v->type != jbvNull;
+}
+
+/* ---- who ---- */
+
+/* The value that user_id_source names, NULL where there is none. */
+static const char *
+user_from_source(void)
+{
+	List	   *path;
+	char	   *raw;
+	const char *text;
+	Jsonb	   *json;
+	AlValue		value;
+	MemoryContext old;
+
+	if (al_settings_user_id_source == NULL || al_settings_user_id_source[0] == '\0')
+		return NULL;
+	if (source_setting != NULL &&
+		strcmp(source_setting, al_settings_user_id_source) == 0)
+	{
+		/* the usual way: the same setting, and its text unchanged */
+		const char *name_end = strchr(source_setting, ',');
+		char		name[NAMEDATALEN * 2];
+		Size		len = name_end ? name_end - source_setting : strlen(source_setting);
+
+		if (len < sizeof(name))
+		{
+			memcpy(name, source_setting, len);
+			while (len > 0 && name[len - 1] == ' ')
+				len--;
+			name[len] = '\0';
+			text = GetConfigOption(name, true, false);
+			if (text == NULL || text[0] == '\0')
+				return NULL;
+			if (source_text != NULL && strcmp(source_text, text) == 0)
+				return source_user;
+		}
+	}
+
+	raw = pstrdup(al_settings_user_id_source);
+	if (!SplitGUCList(raw, ',', &path) || path == NIL)
+		return NULL;
+	text = GetConfigOption(linitial(path), true, false);
+	if (text == NULL || text[0] == '\0')
+		return NULL;
+
+	value.kind = AL_STRING;
+	value.string = text;
+	value.len = strlen(text);
+	if (list_length(path) > 1)
+	{
+		json = parse_json(text);
+		if (json == NULL)
+			value.kind = AL_NULL;
+		else
+			al_jsonbuild_from_root(&value, json);
+		for (int i = 1; i < list_length(path) && value.kind != AL_NULL; i++)
+		{
+			JsonbValue	k;
+			JsonbValue *v = NULL;
+
+			if (value.kind == AL_CONTAINER && JsonContainerIsObject(value.container))
+			{
+				k.type = jbvString;
+				k.val.string.val = list_nth(path, i);
+				k.val.string.len = strlen(k.val.string.val);
+				v = findJsonbValueFromContainer(value.container, JB_FOBJECT, &k);
+			}
+			if (v == NULL)
+				value.kind = AL_NULL;
+			else
+				al_jsonbuild_from_jsonb(&value, v);
+		}
+	}
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (source_setting)
+		pfree(source_setting);
+	if (source_text)
+		pfree(source_text);
+	if (source_user)
+		pfree(source_user);
+	source_setting = source_text = source_user = NULL;
+	if (value.kind != AL_NULL)
+	{
+		int			len;
+		char	   *s = al_jsonbuild_text(&value, &len);
+
+		if (len > 0)
+			source_user = pnstrdup(s, len);
+	}
+	source_text = pstrdup(text);
+	source_setting = pstrdup(al_settings_user_id_source);
+	MemoryContextSwitchTo(old);
+	return source_user;
+}
+
+/*
+ * The application's user: the setting, else what user_id_source names, else
+ * row_user (the new row's claim, NULL where there is none).
+ */
+const char *
+al_session_user(const char *row_user)
+{
+	const char *user;
+
+	if (al_settings_user_id != NULL && al_settings_user_id[0] != '\0')
+		return al_settings_user_id;
+	user = user_from_source();
+	return user ? user : row_user;
+}
+
+/* ---- the row in force ---- */
+
+static bool
+same_text(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return a == b || strcmp(a, b) == 0;
+}
+
+static const char *
+context_setting(void)
+{
+	return al_settings_context ? al_settings_context : "";
+}
+
+static bool
+row_holds(const char *user)
+{
+	return in_force != NULL && !force_new &&
+		in_force->role == GetOuterUserId() &&
+		same_text(in_force->user, user) &&
+		strcmp(in_force->context, context_setting()) == 0;
+}
+
+/*
+ * The id of the row in force for a change by this user, 0 where a further row
+ * must be written first.
+ */
+int64
+al_session_row_id(const char *user)
+{
+	return row_holds(user) ? in_force->id : 0;
+}
+
+/* inet_client_addr() and inet_client_port(): NULL for a unix socket */
+static void
+client_value(PGFunction function, int anum, Datum *values, bool *nulls)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	values[anum - 1] = function(fcinfo);
+	nulls[anum - 1] = fcinfo->isnull;
+}
+
+/* The content of a further row of audit_log.transaction, but for its id. */
+void
+al_session_fill_row(const char *user, Datum *values, bool *nulls)
+{
+	Jsonb	   *context = al_session_context();
+
+	memset(nulls, 0, sizeof(bool) * Natts_al_transaction);
+	values[Anum_al_transaction_xid - 1] =
+		FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[Anum_al_transaction_timestamp - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_al_transaction_started_at - 1] =
+		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	nulls[Anum_al_transaction_continues - 1] = true;
+	if (user)
+		values[Anum_al_transaction_user_id - 1] = CStringGetTextDatum(user);
+	else
+		nulls[Anum_al_transaction_user_id - 1] = true;
+	values[Anum_al_transaction_db_user - 1] =
+		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+	values[Anum_al_transaction_db_role - 1] =
+		CStringGetTextDatum(GetUserNameFromId(GetOuterUserId(), false));
+	if (application_name && application_name[0] != '\0')
+		values[Anum_al_transaction_application_name - 1] =
+			CStringGetTextDatum(application_name);
+	else
+		nulls[Anum_al_transaction_application_name - 1] = true;
+	client_value(inet_client_addr, Anum_al_transaction_client_addr, values, nulls);
+	client_value(inet_client_port, Anum_al_transaction_client_port, values, nulls);
+	values[Anum_al_transaction_backend_pid - 1] = Int32GetDatum(MyProcPid);
+	if (context)
+		values[Anum_al_transaction_context - 1] = JsonbPGetDatum(context);
+	else
+		nulls[Anum_al_transaction_context - 1] = true;
+	nulls[Anum_al_transaction_undoes - 1] = true;
+}
+
+/* The id for the next row: the one given away before, else a new one. */
+int64
+al_session_next_id(void)
+{
+	int64		id = reserved_id;
+
+	if (id == 0)
+		id = al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
+	reserved_id = 0;
+	return id;
+}
+
+/* The row has been written: it is in force from here on. */
+void
+al_session_row_written(int64 id, const char *user)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	TransactionRow *row = palloc(sizeof(TransactionRow));
+
+	row->id = id;
+	row->subid = GetCurrentSubTransactionId();
+	row->user = user ? pstrdup(user) : NULL;
+	row->role = GetOuterUserId();
+	row->context = pstrdup(context_setting());
+	row->older = in_force;
+	in_force = row;
+	force_new = false;
+	MemoryContextSwitchTo(old);
+}
+
+/* What transaction_id() returns: the row in force, or one to come. */
+int64
+al_session_transaction_id(void)
+{
+	int64		id = al_session_row_id(al_session_user(NULL));
+
+	if (id == 0)
+		id = reserved_id;
+	if (id == 0)
+	{
+		/*
+		 * A row attributed by user_column holds as long as nothing but the
+		 * row's own claim would tell another author.
+		 */
+		if (in_force != NULL && al_session_user(NULL) == NULL &&
+			al_session_row_id(in_force->user) != 0)
+			return in_force->id;
+		id = reserved_id = al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
+	}
+	return id;
+}
+
+void
+al_session_force_new(void)
+{
+	force_new = true;
+	reserved_id = 0;
+}
+
+/* ---- following the transaction ---- */
+
+void
+al_session_end_transaction(void)
+{
+	in_force = NULL;
+	force_new = false;
+	reserved_id = 0;
+}
+
+void
+al_session_commit_sub(SubTransactionId subid, SubTransactionId parent)
+{
+	for (TransactionRow *row = in_force; row && row->subid >= subid; row = row->older)
+		if (row->subid == subid)
+			row->subid = parent;
+}
+
+void
+al_session_abort_sub(SubTransactionId subid)
+{
+	while (in_force && in_force->subid == subid)
+		in_force = in_force->older;
+}

@@ -1,0 +1,223 @@
+/*
+ * settings.c
+ *		The settings of the session and of one table.
+ *
+ * Those of the session are ordinary configuration parameters.  Those of a
+ * table are the arguments of its trigger (design.md, section 4), each
+ * "name=value", so that everything that carries a trigger carries them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+
+#include "audit_log.h"
+
+char	   *al_settings_user_id = NULL;
+char	   *al_settings_context = NULL;
+char	   *al_settings_user_id_source = NULL;
+
+void
+al_settings_init(void)
+{
+	DefineCustomStringVariable("audit_log.user_id",
+							   "Names the application's user to whom changes are attributed.",
+							   "A claim of the session, not proof. Empty means none. Set it with SET LOCAL, or by audit_log.set_context().",
+							   &al_settings_user_id, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("audit_log.context",
+							   "Says why changes are made: any JSON, kept with the transaction's row.",
+							   "What is not JSON is kept as a JSON string. Empty means none. Set it with SET LOCAL, or by audit_log.set_context().",
+							   &al_settings_context, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("audit_log.user_id_source",
+							   "Names a setting, and the keys of a path inside its JSON, that hold the user where audit_log.user_id is empty.",
+							   "Comma-separated: the setting's name, then one key a level. Without a key the setting's whole text is the user.",
+							   &al_settings_user_id_source, "request.jwt.claims, sub",
+							   PGC_SUSET, GUC_LIST_INPUT, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("audit_log");
+}
+
+/* '{a,"b c"}' or a single name without braces, as a List of char * */
+static List *
+parse_names(const char *value)
+{
+	List	   *result = NIL;
+	ArrayType  *array;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	if (value[0] != '{')
+		return list_make1(pstrdup(value));
+
+	array = DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN,
+													unconstify(char *, value),
+													TEXTOID, -1));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			result = lappend(result, TextDatumGetCString(elems[i]));
+	return result;
+}
+
+static void
+bad_argument(const char *table, const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid argument \"%s\" of the audit trigger on table \"%s\"",
+					argument, table),
+			 errhint("Run audit_log.enable() on the table to write its settings anew.")));
+}
+
+static int
+parse_actions(List *names, const char *table, const char *argument)
+{
+	int			actions = 0;
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		int			action;
+
+		for (action = 0; action <= AL_TRUNCATE; action++)
+			if (pg_strcasecmp(lfirst(lc), al_catalog_action_label(action)) == 0)
+				break;
+		if (action > AL_TRUNCATE)
+			bad_argument(table, argument);
+		actions |= 1 << action;
+	}
+	return actions;
+}
+
+/*
+ * Reads the arguments of a trigger; table is for messages.  Whether the
+ * columns they name exist is not checked here.
+ */
+AlSettings *
+al_settings_parse(int nargs, char **args, const char *table)
+{
+	AlSettings *settings = palloc0(sizeof(AlSettings));
+
+	settings->actions = AL_ALL_ACTIONS;
+	for (int i = 0; i < nargs; i++)
+	{
+		char	   *value = strchr(args[i], '=');
+		char	   *name;
+
+		if (value == NULL)
+			bad_argument(table, args[i]);
+		name = pnstrdup(args[i], value - args[i]);
+		value++;
+
+		if (strcmp(name, "table") == 0)
+			settings->table = pstrdup(value);
+		else if (strcmp(name, "exclude") == 0)
+			settings->exclude = parse_names(value);
+		else if (strcmp(name, "include") == 0)
+			settings->include = parse_names(value);
+		else if (strcmp(name, "mask") == 0)
+			settings->mask = parse_names(value);
+		else if (strcmp(name, "require") == 0)
+			settings->require = parse_names(value);
+		else if (strcmp(name, "condition") == 0)
+			settings->condition = pstrdup(value);
+		else if (strcmp(name, "user_column") == 0)
+			settings->user_column = pstrdup(value);
+		else if (strcmp(name, "actions") == 0)
+			settings->actions = parse_actions(parse_names(value), table, args[i]);
+		else if (strcmp(name, "on_truncate") == 0)
+		{
+			if (strcmp(value, "rows") == 0)
+				settings->on_truncate = AL_TRUNCATE_ROWS;
+			else if (strcmp(value, "event") == 0)
+				settings->on_truncate = AL_TRUNCATE_EVENT;
+			else if (strcmp(value, "forbid") == 0)
+				settings->on_truncate = AL_TRUNCATE_FORBID;
+			else
+				bad_argument(table, args[i]);
+		}
+		else if (strcmp(name, "always") == 0)
+		{
+			if (!parse_bool(value, &settings->always))
+				bad_argument(table, args[i]);
+		}
+		else
+			bad_argument(table, args[i]);
+	}
+	return settings;
+}
+
+static void
+add_names(StringInfo buf, const char *name, List *names)
+{
+	ListCell   *lc;
+
+	if (names == NIL)
+		return;
+	appendStringInfo(buf, "%s\"%s\": [", buf->len > 1 ? ", " : "", name);
+	foreach(lc, names)
+	{
+		if (lc != list_head(names))
+			appendStringInfoString(buf, ", ");
+		escape_json(buf, lfirst(lc));
+	}
+	appendStringInfoChar(buf, ']');
+}
+
+static void
+add_text(StringInfo buf, const char *name, const char *value)
+{
+	appendStringInfo(buf, "%s\"%s\": ", buf->len > 1 ? ", " : "", name);
+	escape_json(buf, value);
+}
+
+/* The settings that differ from the defaults, as tracked_table keeps them. */
+char *
+al_settings_json(const AlSettings *settings)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	add_names(&buf, "exclude", settings->exclude);
+	add_names(&buf, "include", settings->include);
+	add_names(&buf, "mask", settings->mask);
+	if (settings->condition)
+		add_text(&buf, "condition", settings->condition);
+	if (settings->actions != AL_ALL_ACTIONS)
+	{
+		List	   *names = NIL;
+
+		for (int i = 0; i <= AL_TRUNCATE; i++)
+			if (settings->actions & (1 << i))
+			{
+				char	   *label = pstrdup(al_catalog_action_label(i));
+
+				for (char *c = label; *c; c++)
+					*c = pg_ascii_tolower(*c);
+				names = lappend(names, label);
+			}
+		add_names(&buf, "actions", names);
+	}
+	if (settings->on_truncate != AL_TRUNCATE_ROWS)
+		add_text(&buf, "on_truncate",
+				 settings->on_truncate == AL_TRUNCATE_EVENT ? "event" : "forbid");
+	if (settings->user_column)
+		add_text(&buf, "user_column", settings->user_column);
+	add_names(&buf, "require", settings->require);
+	if (settings->always)
+		appendStringInfo(&buf, "%s\"always\": true", buf.len > 1 ? ", " : "");
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
