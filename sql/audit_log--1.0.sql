@@ -1545,7 +1545,7 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
         SELECT 'event trigger ' || e.name, CASE WHEN v.oid IS NULL THEN 'it is missing' ELSE 'it is disabled' END,
                CASE WHEN v.oid IS NULL THEN 'Make it again as CREATE EXTENSION does.'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
-          FROM unnest(ARRAY['audit_log_ddl', 'audit_log_drop']) e (name)
+          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
          WHERE v.oid IS NULL OR v.evtenabled = 'D'
         UNION ALL
@@ -1609,6 +1609,13 @@ SELECT audit_log._prepare_partition('audit_log.change_default');
 SELECT audit_log._add_guard(t) FROM pg_catalog.unnest(ARRAY['audit_log.transaction', 'audit_log.change',
     'audit_log.tracked_table', 'audit_log.table_state', 'audit_log.mask_secret']::pg_catalog.regclass[]) t;
 
+CREATE FUNCTION audit_log.on_ddl_command_start() RETURNS event_trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_ddl_command_start';
+COMMENT ON FUNCTION audit_log.on_ddl_command_start() IS 'refuses to attach a table that is audited by itself';
+CREATE EVENT TRIGGER audit_log_attach ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION audit_log.on_ddl_command_start();
+COMMENT ON EVENT TRIGGER audit_log_attach IS 'audit_log refuses to attach a table that is audited by itself';
 CREATE EVENT TRIGGER audit_log_ddl ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER SCHEMA')
     EXECUTE FUNCTION audit_log.on_ddl_command_end();

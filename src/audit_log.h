@@ -236,7 +236,6 @@ typedef struct AlFixed
 
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
-extern void al_fixed_renew(void);	/* the variables only */
 extern void al_fixed_leave(AlFixed *saved);
 
 /* ---------------------------------------------------------------- layer 2 */

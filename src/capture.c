@@ -587,6 +587,18 @@ typedef struct RowEvent
 } RowEvent;
 
 /*
+ * The command that inserted a tuple.  Not asked of HeapTupleHeaderGetCmin()
+ * alone: COPY FREEZE leaves no inserting transaction to check.
+ */
+static CommandId
+inserting_command(HeapTuple tuple)
+{
+	if (tuple->t_data->t_infomask & HEAP_COMBOCID)
+		return HeapTupleHeaderGetCmin(tuple->t_data);
+	return HeapTupleHeaderGetRawCommandId(tuple->t_data);
+}
+
+/*
  * The command is read off the tuple: a statement run from inside another comes
  * to its AFTER triggers before the outer one does, so the current command
  * would not order a record's changes.
@@ -601,7 +613,7 @@ understand_event(AlTable *table, TriggerData *data)
 		event.action = AL_UPDATE;
 		event.old = data->tg_trigslot;
 		event.new = data->tg_newslot;
-		event.command = HeapTupleHeaderGetCmin(data->tg_newtuple->t_data);
+		event.command = inserting_command(data->tg_newtuple);
 	}
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
 	{
@@ -631,7 +643,7 @@ understand_event(AlTable *table, TriggerData *data)
 	{
 		event.action = AL_INSERT;
 		event.new = data->tg_trigslot;
-		event.command = HeapTupleHeaderGetCmin(data->tg_trigtuple->t_data);
+		event.command = inserting_command(data->tg_trigtuple);
 		if (held != NIL && (event.held = find_held(table, event.command)) != NULL)
 		{
 			event.action = AL_UPDATE;
@@ -824,7 +836,7 @@ static int64
 log_all_rows(AlTable *table, Relation rel, AlAction action)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = AL_TABLE_BEGINSCAN(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	CommandId	command = GetCurrentCommandId(true);
 	TimestampTz last = GetCurrentTimestamp();
@@ -1127,6 +1139,7 @@ end_transaction(bool commit)
 static void
 follow_transaction(XactEvent event, void *arg)
 {
+	(void) arg;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
@@ -1151,6 +1164,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 {
 	ListCell   *lc;
 
+	(void) arg;
 	switch (event)
 	{
 		case SUBXACT_EVENT_COMMIT_SUB:

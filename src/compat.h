@@ -32,8 +32,23 @@
 #define AL_ATT_IS_VIRTUAL(att) (false)
 #endif
 
+/* 19 moved the sequence's WAL record to a header of its own */
+#if PG_VERSION_NUM >= 190000
+#include "commands/sequence_xlog.h"
+#endif
+
+/* 19 gave table scans flags */
+#if PG_VERSION_NUM >= 190000
+#define AL_TABLE_BEGINSCAN(rel, snapshot) table_beginscan((rel), (snapshot), 0, NULL, SO_NONE)
+#else
+#define AL_TABLE_BEGINSCAN(rel, snapshot) table_beginscan((rel), (snapshot), 0, NULL)
+#endif
+
 /* ExecInsertIndexTuples() for a plain INSERT */
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 190000
+#define AL_INSERT_INDEX_TUPLES(info, slot, estate) \
+	ExecInsertIndexTuples((info), (estate), 0, (slot), NIL, NULL)
+#elif PG_VERSION_NUM >= 160000
 #define AL_INSERT_INDEX_TUPLES(info, slot, estate) \
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, false)
 #else

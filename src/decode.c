@@ -366,8 +366,6 @@ read_value(AlReader *reader, const AlValue *value, bool *isnull)
 	if (*isnull)
 		return (Datum) 0;
 
-	al_fixed_renew();
-
 	/* not by way of its text, which may be long */
 	if (reader->rule == READ_JSONB && value->kind != AL_PG)
 	{

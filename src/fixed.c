@@ -12,6 +12,11 @@
  * other backend state hangs on (the search path's list of namespaces, the
  * locale's money symbols) goes through set_config_option.
  *
+ * One thing escapes the swapping: a function with a clause SET TimeZone or SET
+ * DateStyle puts the session's value back when it returns.  No output function
+ * has such a clause; a domain's CHECK, which decoding runs, may call one that
+ * has, but the texts that are read then name zone and order themselves.
+ *
  * Between enter and leave no state is kept here: the caller's AlFixed holds
  * what leave restores, so that they nest like the calls do.
  */
@@ -45,18 +50,6 @@ set_option(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-static void
-swap_variables(void)
-{
-	IntervalStyle = INTSTYLE_POSTGRES;
-	DateStyle = USE_ISO_DATES;
-	DateOrder = DATEORDER_MDY;
-	extra_float_digits = AL_FIXED_FLOAT_DIGITS;
-	bytea_output = BYTEA_OUTPUT_HEX;
-	xmloption = XMLOPTION_CONTENT;
-	session_timezone = utc;
 }
 
 /*
@@ -104,19 +97,14 @@ al_fixed_enter(AlFixed *saved, AlFixedNeed need)
 	saved->bytea_out = bytea_output;
 	saved->xml_option = xmloption;
 	saved->timezone = session_timezone;
-	swap_variables();
-}
 
-/*
- * A function with a SET clause that ran meanwhile (in a domain's CHECK, say)
- * has put the session's own value into its variable when it returned.  Between
- * enter and leave this sets all of them again, for next to nothing.
- */
-void
-al_fixed_renew(void)
-{
-	Assert(utc != NULL);
-	swap_variables();
+	IntervalStyle = INTSTYLE_POSTGRES;
+	DateStyle = USE_ISO_DATES;
+	DateOrder = DATEORDER_MDY;
+	extra_float_digits = AL_FIXED_FLOAT_DIGITS;
+	bytea_output = BYTEA_OUTPUT_HEX;
+	xmloption = XMLOPTION_CONTENT;
+	session_timezone = utc;
 }
 
 /*

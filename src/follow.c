@@ -17,7 +17,9 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -377,6 +379,69 @@ follow_relation(Relation rel, List *former)
 			set_arguments(trigger->tgoid, args);
 	}
 }
+
+/* ---- ATTACH ---- */
+
+static void
+check_attach(const RangeVar *parent_name, const RangeVar *name)
+{
+	Oid			capture = al_catalog_get()->capture;
+	Oid			parentid = RangeVarGetRelid(parent_name, NoLock, true);
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	Relation	rel;
+	Relation	parent;
+
+	if (!OidIsValid(relid) || !OidIsValid(parentid))
+		return;					/* the command's own error to tell */
+	parent = try_relation_open(parentid, AccessShareLock);
+	rel = try_relation_open(relid, AccessShareLock);
+	if (parent != NULL && rel != NULL &&
+		al_table_trigger(parent, NULL, capture) != NULL &&
+		al_table_trigger(rel, NULL, capture) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot attach table \"%s\": it is audited by itself",
+						RelationGetRelationName(rel)),
+				 errdetail("A partition is audited as part of its partitioned table, and \"%s\" is.",
+						   RelationGetRelationName(parent)),
+				 errhint("Run audit_log.disable() on \"%s\" first, or drop the trigger attached by hand; its history stays.",
+						 RelationGetRelationName(rel))));
+	if (rel != NULL)
+		relation_close(rel, AccessShareLock);
+	if (parent != NULL)
+		relation_close(parent, AccessShareLock);
+}
+
+/*
+ * Event trigger at the start of ALTER TABLE: a table that is audited by itself
+ * cannot become a partition of one that is.  At the end it would be too late:
+ * the server fails over the triggers' names, without a remedy.
+ */
+PG_FUNCTION_INFO_V1(audit_log_on_ddl_command_start);
+Datum
+audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
+{
+	AlterTableStmt *stmt;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by event trigger manager",
+						"audit_log.on_ddl_command_start")));
+	stmt = (AlterTableStmt *) ((EventTriggerData *) fcinfo->context)->parsetree;
+	if (stmt != NULL && IsA(stmt, AlterTableStmt))
+		foreach(lc, stmt->cmds)
+		{
+			AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+			if (cmd->subtype == AT_AttachPartition)
+				check_attach(stmt->relation, ((PartitionCmd *) cmd->def)->name);
+		}
+	PG_RETURN_NULL();
+}
+
+/* ---- at the end of the command ---- */
 
 /*
  * audit_log._follow(table regclass) RETURNS boolean: whether the table bears a

@@ -392,7 +392,7 @@ audit_log_is_empty(PG_FUNCTION_ARGS)
 		if (empty && rel->rd_rel->relkind == RELKIND_RELATION)
 		{
 			TupleTableSlot *slot = table_slot_create(rel, NULL);
-			TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+			TableScanDesc scan = AL_TABLE_BEGINSCAN(rel, snapshot);
 
 			empty = !table_scan_getnextslot(scan, ForwardScanDirection, slot);
 			table_endscan(scan);

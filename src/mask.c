@@ -50,7 +50,7 @@ get_key(void)
 	rel = table_open(al_catalog_get()->mask_secret, AccessShareLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	slot = table_slot_create(rel, NULL);
-	scan = table_beginscan(rel, snapshot, 0, NULL);
+	scan = AL_TABLE_BEGINSCAN(rel, snapshot);
 	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		bool		isnull;

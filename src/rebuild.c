@@ -22,7 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/typcache.h"
+#include "utils/tuplestore.h"
 
 #include "audit_log.h"
 
@@ -49,12 +49,14 @@ hash_id(const void *key, Size size)
 {
 	const char *id = *(const char *const *) key;
 
+	(void) size;
 	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
 }
 
 static int
 match_id(const void *a, const void *b, Size size)
 {
+	(void) size;
 	return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 

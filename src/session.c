@@ -161,7 +161,7 @@ user_from_source(void)
 		/* the usual way: the same setting, and its text unchanged */
 		const char *name_end = strchr(source_setting, ',');
 		char		name[NAMEDATALEN * 2];
-		Size		len = name_end ? name_end - source_setting : strlen(source_setting);
+		Size		len = name_end ? (Size) (name_end - source_setting) : strlen(source_setting);
 
 		if (len < sizeof(name))
 		{

@@ -50,8 +50,9 @@ relation_changed(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS seq;
 	TableEntry *entry;
-	bool		all = (relid == InvalidOid) || al_catalog_forget(relid);
+	bool		all = al_catalog_forget(relid);
 
+	(void) arg;
 	al_mask_forget(relid);
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)

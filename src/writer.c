@@ -322,7 +322,7 @@ al_writer_add(const AlEntry *entry)
 	buffer_used++;
 }
 
-/* Drops the entries of subid from the buffer; all where it is invalid. */
+/* Drops the entries of subid from the buffer. */
 static void
 forget_entries(SubTransactionId subid)
 {
@@ -330,7 +330,20 @@ forget_entries(SubTransactionId subid)
 	Size		bytes = 0;
 
 	for (int i = 0; i < buffer_used; i++)
-		if (subid != InvalidSubTransactionId && buffer[i].subid != subid)
+		kept += buffer[i].subid != subid;
+	if (kept == 0)
+	{
+		/* the usual case: all at once */
+		MemoryContextReset(buffer_cxt);
+		buffer = NULL;
+		buffer_used = buffer_room = 0;
+		buffer_bytes = 0;
+		return;
+	}
+
+	kept = 0;
+	for (int i = 0; i < buffer_used; i++)
+		if (buffer[i].subid != subid)
 		{
 			bytes += entry_bytes(&buffer[i]);
 			buffer[kept++] = buffer[i];
@@ -346,12 +359,6 @@ forget_entries(SubTransactionId subid)
 		}
 	buffer_used = kept;
 	buffer_bytes = bytes;
-	if (kept == 0 && buffer_cxt != NULL)
-	{
-		MemoryContextReset(buffer_cxt);
-		buffer = NULL;
-		buffer_room = 0;
-	}
 }
 
 /* Writes what the current (sub)transaction has buffered. */
