@@ -119,6 +119,7 @@ old_one_level_up(Node *node, void *context)
 
 		var->varlevelsup = var->varno == OLD_VARNO ? 1 : 0;
 		var->varno = 1;
+		var->varnosyn = 1;
 		return (Node *) var;
 	}
 	return expression_tree_mutator(node, old_one_level_up, context);
