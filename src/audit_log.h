@@ -386,6 +386,14 @@ extern void al_writer_end_transaction(void);
 extern void al_writer_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_writer_abort_sub(SubTransactionId subid);
 
+/*
+ * row.c: what the log says of a row.
+ */
+extern void al_row_whole(const AlTable *table, TupleTableSlot *slot, AlEntry *entry);
+extern bool al_row_difference(const AlTable *table, TupleTableSlot *old,
+							  TupleTableSlot *new, AlEntry *entry);
+extern const char *al_row_user(const AlTable *table, TupleTableSlot *new);
+
 /* -------------------------------------------------------------- layer 3.5 */
 
 /*
@@ -416,7 +424,50 @@ extern void al_register_end_transaction(bool commit);
 extern void al_register_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_register_abort_sub(SubTransactionId subid);
 
+/*
+ * entry.c: one change, from the slots to the writer.
+ */
+typedef struct AlActivity
+{
+	const char *action;			/* for the error context */
+	Relation	rel;
+} AlActivity;
+
+typedef struct AlRowMemory
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	bool		nested;
+} AlRowMemory;
+
+extern TriggerData *al_entry_protocol(FunctionCallInfo fcinfo, const char *function,
+									  bool row, bool after);
+extern void al_entry_report(void *arg);
+extern void al_entry_memory_enter(AlRowMemory *memory);
+extern void al_entry_memory_leave(AlRowMemory *memory);
+extern void al_entry_end_transaction(void);
+extern bool al_entry_wanted(const AlTable *table, AlAction action);
+extern bool al_entry_condition(AlTable *table, Relation rel,
+							   TupleTableSlot *old, TupleTableSlot *new);
+extern void al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
+							   CommandId command, TupleTableSlot *new);
+extern void al_entry_log(const AlTable *table, AlAction action, TupleTableSlot *old,
+						 TupleTableSlot *new, CommandId command);
+
 /* ---------------------------------------------------------------- layer 4 */
+
+/*
+ * truncate.c: whole tables.
+ */
+extern void al_truncate_refuse_changes(const AlTable *table);
+extern void al_truncate_finish(Oid root);
+extern bool al_truncate_pending(void);
+extern void al_truncate_finish_all(void);
+extern void al_truncate_end_transaction(void);
+extern void al_truncate_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_truncate_abort_sub(SubTransactionId subid);
+
+/* -------------------------------------------------------------- layer 4.5 */
 
 /*
  * capture.c
