@@ -433,7 +433,8 @@ CREATE FUNCTION audit_log._make_partitions(months integer) RETURNS integer
                 made := made + 1;
             EXCEPTION
                 WHEN lock_not_available THEN
-                    RAISE NOTICE 'audit_log: partition % is left for later: its lock was not to be had', partition;
+                    RAISE NOTICE 'audit_log: partition % and later ones are left for later: the lock was not to be had', partition;
+                    EXIT;
                 WHEN check_violation THEN
                     RAISE NOTICE 'audit_log: partition % is left out: audit_log.change_default holds rows of that month', partition;
             END;
@@ -501,6 +502,24 @@ CREATE FUNCTION audit_log._check_owner(caller oid, target regclass) RETURNS void
     END
     $$;
 COMMENT ON FUNCTION audit_log._check_owner(oid, regclass) IS 'refuses whoever does not own the table';
+
+CREATE FUNCTION audit_log._check_no_partition(target regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        root regclass;
+    BEGIN
+        IF (SELECT c.relispartition FROM pg_class c WHERE c.oid = target) THEN
+            SELECT r.relid INTO root FROM pg_partition_ancestors(target) WITH ORDINALITY r
+             ORDER BY r.ordinality DESC LIMIT 1;
+            RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
+                MESSAGE = format('partition %s is not audited by itself', target),
+                DETAIL = format('It is a partition of table %s, which is audited as a whole, or not at all.', root),
+                HINT = format('Name the whole table: %L.', root::text);
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._check_no_partition(regclass) IS 'refuses a partition, with the name of its root';
 
 CREATE FUNCTION audit_log._check_trackable(target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -756,7 +775,8 @@ CREATE FUNCTION audit_log._enable(
         IF NOT renewed OR coalesce(baseline, false) THEN
             PERFORM audit_log._register(target, 'enabled', jsonb_build_object(
                 'covered', empty OR coalesce(baseline, false),
-                'partitions', (SELECT coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname)), '[]')
+                'partitions', (SELECT coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname)
+                                                         ORDER BY n.nspname, c.relname), '[]')
                                  FROM audit_log._members(target) m JOIN pg_class c ON c.oid = m
                                  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE m <> target)));
         ELSE
@@ -802,6 +822,7 @@ CREATE FUNCTION audit_log._disable(caller oid, target regclass) RETURNS void
         member regclass;
     BEGIN
         PERFORM audit_log._check_owner(caller, target);
+        PERFORM audit_log._check_no_partition(target);
         IF audit_log._trigger_settings(target, 'audit_log_row') IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('table %s is not audited', target),
@@ -844,6 +865,7 @@ CREATE FUNCTION audit_log._pause(caller oid, target regclass, reason text) RETUR
     AS $$
     BEGIN
         PERFORM audit_log._check_owner(caller, target);
+        PERFORM audit_log._check_no_partition(target);
         PERFORM audit_log._pause_here(audit_log._register(target, 'paused',
             jsonb_build_object('reason', reason)));
         RAISE NOTICE 'audit_log: changes of % are not logged until this transaction ends', target;
@@ -929,7 +951,7 @@ CREATE FUNCTION audit_log._enable_schema(
             PERFORM audit_log._enable(caller, target,
                 audit_log._columns_there(target, exclude), audit_log._columns_there(target, include),
                 audit_log._columns_there(target, mask), condition, actions, on_truncate, baseline,
-                user_column, require, always);
+                (audit_log._columns_there(target, ARRAY[user_column]))[1], require, always);
             tracked := tracked + 1;
         END LOOP;
 
@@ -964,6 +986,58 @@ COMMENT ON FUNCTION audit_log.enable_schema(name, regclass[], boolean, name[], n
 
 /* ----------------------------------------------------------- event triggers */
 
+/* the partitions that a table has by the word of its states, since it was last enabled */
+CREATE FUNCTION audit_log._known_partitions(table_id integer) RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH word AS (
+            SELECT s.id, s.kind, s.detail FROM audit_log.table_state s
+             WHERE s.table_id = $1
+               AND s.id >= (SELECT max(e.id) FROM audit_log.table_state e WHERE e.table_id = $1 AND e.kind = 'enabled'))
+        SELECT l.name FROM (
+            SELECT DISTINCT ON (w.name) w.name, w.there FROM (
+                SELECT word.id, p.name, true AS there
+                  FROM word, jsonb_array_elements_text(word.detail -> 'partitions') p (name) WHERE word.kind = 'enabled'
+                UNION ALL
+                SELECT word.id, word.detail ->> 'former', false FROM word WHERE word.kind = 'renamed' AND word.detail ? 'former'
+                UNION ALL
+                SELECT word.id, word.detail ->> 'partition', word.kind <> 'partition detached'
+                  FROM word WHERE word.kind IN ('partition attached', 'partition detached', 'renamed') AND word.detail ? 'partition') w
+             ORDER BY w.name, w.id DESC) l
+         WHERE l.there
+    $$;
+COMMENT ON FUNCTION audit_log._known_partitions(integer) IS 'the names of the partitions that a table has by the word of its states';
+
+/*
+ * Partitions are known by name, since their DROP is noticed by name.  Of one
+ * ALTER TABLE or ALTER SCHEMA a name that is gone and one that is new are the
+ * same partition if the table's own name is the same, or there is one of each.
+ */
+CREATE FUNCTION audit_log._follow_partition_names(root regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        known text[] := ARRAY(SELECT audit_log._known_partitions(audit_log._table_id(root)));
+        actual text[] := ARRAY(SELECT format('%I.%I', n.nspname, c.relname)
+                                 FROM audit_log._members(root) m JOIN pg_class c ON c.oid = m
+                                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE m <> root);
+        gone text[] := ARRAY(SELECT unnest(known) EXCEPT SELECT unnest(actual) ORDER BY 1);
+        come text[] := ARRAY(SELECT unnest(actual) EXCEPT SELECT unnest(known) ORDER BY 1);
+        former text;
+        now text;
+    BEGIN
+        FOREACH former IN ARRAY gone LOOP
+            SELECT c INTO now FROM unnest(come) c WHERE (parse_ident(c))[2] = (parse_ident(former))[2];
+            IF now IS NULL AND cardinality(gone) = 1 AND cardinality(come) = 1 THEN
+                now := come[1];
+            END IF;
+            CONTINUE WHEN now IS NULL;
+            PERFORM audit_log._register(root, 'renamed', jsonb_build_object('partition', now, 'former', former));
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._follow_partition_names(regclass) IS 'notes partitions that were renamed';
+
 /* a partition that came: its statement triggers, and a state of the root */
 CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -987,6 +1061,7 @@ CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
                                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = member),
                 'empty', audit_log._is_empty(member)));
         END LOOP;
+        PERFORM audit_log._follow_partition_names(root);
     END
     $$;
 COMMENT ON FUNCTION audit_log._follow_partitions(regclass) IS 'gives new partitions their statement triggers';
@@ -1047,7 +1122,7 @@ CREATE FUNCTION audit_log._follow_created(target regclass) RETURNS void
             NULL,
             CASE WHEN s.settings ? 'actions' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'actions')) END,
             s.settings ->> 'on_truncate', NOT audit_log._is_empty(target),
-            (s.settings ->> 'user_column')::name,
+            (audit_log._columns_there(target, ARRAY[s.settings ->> 'user_column']::name[]))[1],
             CASE WHEN s.settings ? 'require' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'require')) END,
             (s.settings ->> 'always')::boolean);
     END
@@ -1067,10 +1142,20 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid) RETURNS void
                         WHERE c.classid IN ('pg_class'::regclass, 'pg_namespace'::regclass)
                           AND c.object_type IN ('table', 'table column', 'schema') LOOP
             IF command.classid = 'pg_namespace'::regclass THEN
-                FOR target IN SELECT DISTINCT c.oid FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid
-                               WHERE c.relnamespace = command.objid AND NOT c.relispartition
+                -- renamed: of the recorded names one is gone (a dropped schema's row went with it)
+                UPDATE audit_log.tracked_schema s
+                   SET schema_name = (SELECT n.nspname FROM pg_namespace n WHERE n.oid = command.objid)
+                 WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.schema_name);
+                FOR target IN SELECT DISTINCT coalesce((SELECT r.relid
+                                        FROM pg_partition_ancestors(c.oid) WITH ORDINALITY r
+                                       ORDER BY r.ordinality DESC LIMIT 1), c.oid)
+                                FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid
+                               WHERE c.relnamespace = command.objid
                                  AND t.tgfoid = 'audit_log.capture()'::regprocedure LOOP
-                    PERFORM audit_log._follow(target);
+                    IF audit_log._follow(target) AND audit_log._trigger_settings(target, 'audit_log_row') IS NOT NULL
+                       AND (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = target) THEN
+                        PERFORM audit_log._follow_partition_names(target);
+                    END IF;
                 END LOOP;
                 CONTINUE;
             END IF;
@@ -1121,13 +1206,11 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid) RETURNS void
             -- a partition: the table whose latest word on that name is that it is there
             identity := format('%I.%I', dropped.schema_name, dropped.object_name);
             FOR id IN
-                SELECT l.table_id FROM (
-                    SELECT DISTINCT ON (s.table_id) s.table_id, s.kind FROM audit_log.table_state s
-                     WHERE s.detail ->> 'partition' = identity
-                        OR s.kind = 'enabled' AND s.detail -> 'partitions' ? identity
-                     ORDER BY s.table_id, s.id DESC) l
-                  JOIN audit_log.tracked_table t ON t.id = l.table_id AND t.dropped_at IS NULL
-                 WHERE l.kind <> 'partition detached'
+                SELECT t.id FROM audit_log.tracked_table t
+                 WHERE t.dropped_at IS NULL
+                   AND EXISTS (SELECT FROM audit_log.table_state s WHERE s.table_id = t.id
+                                AND (s.detail ->> 'partition' = identity OR s.detail -> 'partitions' ? identity))
+                   AND identity IN (SELECT audit_log._known_partitions(t.id))
             LOOP
                 PERFORM audit_log._note_state(id, 'partition detached',
                     jsonb_build_object('partition', identity, 'dropped', true));
@@ -1468,6 +1551,8 @@ CREATE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RET
                AND to_timestamp(substr(c.relname, 8), 'YYYY_MM') + interval '1 month' <= clock_timestamp() - keep
              ORDER BY c.relname
         LOOP
+            -- parent first, as readers and writers lock them
+            LOCK TABLE ONLY audit_log.change IN ACCESS EXCLUSIVE MODE;
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', partition.name);
             -- what looks back past this must know that something is missing
             EXECUTE format('SELECT count(audit_log._note_state(p.table_id, ''gap'', %L)) '

@@ -359,7 +359,6 @@ extern void al_table_forget_ids(void);
  * condition.c
  */
 extern char *al_condition_qualify(Relation rel, const char *text);
-extern Bitmapset *al_condition_columns(Relation rel, const char *text);
 extern bool al_condition_holds(AlTable *table, Relation rel,
 							   TupleTableSlot *old, TupleTableSlot *new);
 
@@ -404,11 +403,17 @@ typedef struct AlOwn
 	Oid			user;
 	int			context;
 	int			gucnest;
+	int			depth;
+	struct AlOwn *outer;
+	const char *search_path;	/* of the session, when the outermost */
 } AlOwn;
 
 extern bool al_own_active(void);
 extern void al_own_enter(AlOwn *saved);
 extern void al_own_leave(AlOwn *saved);
+/* what users wrote is evaluated in between, whoever has entered own */
+extern void al_own_yield_to_caller(AlOwn *saved);
+extern void al_own_yield_to(AlOwn *saved, Oid role);
 extern bool al_own_may_read(Oid relid, Oid role);
 
 /*

@@ -44,6 +44,13 @@
 #define AL_TABLE_BEGINSCAN(rel, snapshot) table_beginscan((rel), (snapshot), 0, NULL)
 #endif
 
+/* 19 gave the ids of system caches a type */
+#if PG_VERSION_NUM >= 190000
+#define AL_CACHE_ID SysCacheIdentifier
+#else
+#define AL_CACHE_ID int
+#endif
+
 /* ExecInsertIndexTuples() for a plain INSERT */
 #if PG_VERSION_NUM >= 190000
 #define AL_INSERT_INDEX_TUPLES(info, slot, estate) \

@@ -172,29 +172,6 @@ parse_fixed(Relation rel, const char *text)
 	return expr;
 }
 
-/* The numbers of the columns to which a kept condition refers. */
-Bitmapset *
-al_condition_columns(Relation rel, const char *text)
-{
-	Node	   *expr = parse_fixed(rel, text);
-	Bitmapset  *result = NULL;
-	Bitmapset  *attnums = NULL;
-	int			i = -1;
-
-	pull_varattnos(expr, OLD_VARNO, &attnums);
-	pull_varattnos(expr, NEW_VARNO, &attnums);
-	while ((i = bms_next_member(attnums, i)) >= 0)
-	{
-		int			attnum = i + FirstLowInvalidHeapAttributeNumber;
-
-		if (attnum > 0)
-			result = bms_add_member(result, attnum);
-		else if (attnum == 0)	/* the whole row: every column */
-			result = bms_add_range(result, 1, RelationGetNumberOfAttributes(rel));
-	}
-	return result;
-}
-
 static struct AlCondition *
 prepare(Relation rel, const char *text)
 {

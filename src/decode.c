@@ -19,7 +19,6 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -609,5 +608,5 @@ audit_log_decode_row(PG_FUNCTION_ARGS)
 
 	tupdesc = lookup_rowtype_tupdesc_copy(typid, -1);
 	tuple = al_decode_row(tupdesc, PG_GETARG_JSONB_P(1));
-	PG_RETURN_HEAPTUPLEHEADER(DatumGetHeapTupleHeader(heap_copy_tuple_as_datum(tuple, tupdesc)));
+	PG_RETURN_DATUM(heap_copy_tuple_as_datum(tuple, tupdesc));
 }

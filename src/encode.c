@@ -21,7 +21,6 @@
 
 #include <math.h>
 
-#include "access/detoast.h"
 #include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
@@ -30,14 +29,11 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
-#include "utils/timestamp.h"
 #include "utils/typcache.h"
 #include "utils/uuid.h"
 
@@ -658,7 +654,7 @@ append_dimension(ElementWalk *walk, int dim, StringInfo buf, AlJsonFrame *parent
 
 		if (walk->nulls[walk->next])
 		{
-			AlValue		null = {AL_NULL};
+			AlValue		null = {.kind = AL_NULL};
 
 			al_jsonbuild_value(&frame, &null);
 		}
@@ -756,7 +752,7 @@ append_fields(AlEncoder *encoder, HeapTupleHeader row, StringInfo buf,
 
 		if (nulls[field->attno])
 		{
-			AlValue		null = {AL_NULL};
+			AlValue		null = {.kind = AL_NULL};
 
 			al_jsonbuild_value(&frame, &null);
 		}
@@ -889,6 +885,37 @@ al_encode_value(AlEncoder *encoder, Datum value, AlValue *out)
  * ------------------------------------------------------------------------
  */
 
+/* Apart, for what PG_TRY stands in should have no variables of its own. */
+static pg_noinline void
+append_row(AlField *fields, int nfields, Datum *values, AlFixedNeed need,
+		   StringInfo buf)
+{
+	AlFixed		saved;
+
+	al_fixed_enter(&saved, need);
+	PG_TRY();
+	{
+		AlJsonFrame frame;
+
+		al_jsonbuild_object(&frame, buf, nfields);
+		for (int i = 0; i < nfields; i++)
+			al_jsonbuild_key(&frame, fields[i].name, fields[i].namelen);
+		for (int i = 0; i < nfields; i++)
+		{
+			AlValue		value;
+
+			al_encode_value(fields[i].encoder, values[fields[i].attno], &value);
+			al_jsonbuild_value(&frame, &value);
+		}
+		al_jsonbuild_close(&frame, NULL);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
 PG_FUNCTION_INFO_V1(audit_log_encode_row);
 
 /*
@@ -899,18 +926,27 @@ PG_FUNCTION_INFO_V1(audit_log_encode_row);
 Datum
 audit_log_encode_row(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row),
-												 HeapTupleHeaderGetTypMod(row));
-	int			natts = tupdesc->natts;
-	Datum	   *values = palloc(sizeof(Datum) * Max(natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(natts, 1));
-	AlField    *fields = palloc(sizeof(AlField) * Max(natts, 1));
+	HeapTupleHeader row;
+	TupleDesc	tupdesc;
+	int			natts;
+	Datum	   *values;
+	bool	   *nulls;
+	AlField    *fields;
 	int			nfields = 0;
 	AlFixedNeed need = AL_FIXED_NOTHING;
-	AlFixed		saved;
 	HeapTupleData tuple;
 	StringInfoData buf;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+
+	row = PG_GETARG_HEAPTUPLEHEADER(0);
+	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row),
+									 HeapTupleHeaderGetTypMod(row));
+	natts = tupdesc->natts;
+	values = palloc(sizeof(Datum) * Max(natts, 1));
+	nulls = palloc(sizeof(bool) * Max(natts, 1));
+	fields = palloc(sizeof(AlField) * Max(natts, 1));
 
 	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
 	ItemPointerSetInvalid(&tuple.t_self);
@@ -944,29 +980,7 @@ audit_log_encode_row(PG_FUNCTION_ARGS)
 
 	initStringInfo(&buf);
 	al_jsonbuild_init(&buf);
-	al_fixed_enter(&saved, need);
-	PG_TRY();
-	{
-		AlJsonFrame frame;
-
-		al_jsonbuild_object(&frame, &buf, nfields);
-		for (int i = 0; i < nfields; i++)
-			al_jsonbuild_key(&frame, fields[i].name, fields[i].namelen);
-		for (int i = 0; i < nfields; i++)
-		{
-			AlValue		value;
-
-			al_encode_value(fields[i].encoder, values[fields[i].attno], &value);
-			al_jsonbuild_value(&frame, &value);
-		}
-		al_jsonbuild_close(&frame, NULL);
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
-
+	append_row(fields, nfields, values, need, &buf);
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_JSONB_P(al_jsonbuild_finish(&buf));
 }

@@ -204,10 +204,30 @@ al_entry_wanted(const AlTable *table, AlAction action)
 	return (table->settings->actions & (1 << action)) != 0;
 }
 
-/* Does the table's condition, if any, hold? */
+/*
+ * Does the table's condition, if any, hold?  For a baseline, where nobody
+ * writes, it is evaluated as the table's owner.
+ */
 bool
 al_entry_condition(AlTable *table, Relation rel, TupleTableSlot *old, TupleTableSlot *new)
 {
-	return table->settings->condition == NULL ||
-		al_condition_holds(table, rel, old, new);
+	AlOwn		saved;
+	bool		result = false;
+
+	if (table->settings->condition == NULL)
+		return true;
+	if (!al_own_active())
+		return al_condition_holds(table, rel, old, new);
+
+	al_own_yield_to(&saved, rel->rd_rel->relowner);
+	PG_TRY();
+	{
+		result = al_condition_holds(table, rel, old, new);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
 }

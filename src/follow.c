@@ -23,6 +23,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/formatting.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -307,16 +308,24 @@ refuse_condition(Relation rel, const char *column, const char *what)
 			 errhint("Run audit_log.enable() with another condition first.")));
 }
 
-/* Does the text, a valid condition before, name this column? */
+/*
+ * Does the text, a valid condition before, name this column (NULL: the whole
+ * row)?  Not parsed: the parser evaluates constants, so that a domain's CHECK
+ * in one would be run with the rights of whoever alters the table, or ours.
+ */
 static bool
 condition_mentions(const char *condition, const char *column)
 {
-	/* the deparser writes every column as old.x or new.x */
-	const char *quoted = quote_identifier(column);
+	/*
+	 * The deparser writes every column as old.x or new.x; a trigger attached
+	 * by hand may have it in capitals.
+	 */
+	const char *quoted = column ? quote_identifier(column) : "*";
 	char	   *old = psprintf("old.%s", quoted);
 	char	   *new = psprintf("new.%s", quoted);
-	const char *found[] = {condition, condition};
-	const char *terms[] = {old, new};
+	const char *text = asc_tolower(condition, strlen(condition));
+	const char *found[] = {text, text};
+	const char *terms[] = {asc_tolower(old, strlen(old)), asc_tolower(new, strlen(new))};
 
 	for (int i = 0; i < 2; i++)
 		while ((found[i] = strstr(found[i], terms[i])) != NULL)
@@ -324,7 +333,7 @@ condition_mentions(const char *condition, const char *column)
 			char		next = found[i][strlen(terms[i])];
 
 			if (!(isalnum((unsigned char) next) || next == '_' || next == '$' ||
-				  IS_HIGHBIT_SET(next)) || quoted[0] == '"')
+				  IS_HIGHBIT_SET(next)) || quoted[0] == '"' || column == NULL)
 				return true;
 			found[i]++;
 		}
@@ -339,7 +348,6 @@ static void
 check_condition(Relation rel, const char *condition, List *former)
 {
 	ListCell   *lc;
-	Bitmapset  *columns;
 
 	foreach(lc, former)
 	{
@@ -350,14 +358,9 @@ check_condition(Relation rel, const char *condition, List *former)
 		if (column->now != NULL && strcmp(column->now, column->name) != 0 &&
 			condition_mentions(condition, column->name))
 			refuse_condition(rel, column->name, "rename");
-	}
-	columns = al_condition_columns(rel, condition);
-	foreach(lc, former)
-	{
-		FormerColumn *column = lfirst(lc);
-
 		if (column->now != NULL && !column->same_type &&
-			bms_is_member(column->attnum, columns))
+			(condition_mentions(condition, column->now) ||
+			 condition_mentions(condition, NULL)))
 			refuse_condition(rel, column->now, "change the type of");
 	}
 }

@@ -353,8 +353,19 @@ Datum
 audit_log_qualify_condition(PG_FUNCTION_ARGS)
 {
 	Relation	rel = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	char	   *result = al_condition_qualify(rel, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	char	   *volatile result = NULL;
+	AlOwn		saved;
 
+	al_own_yield_to_caller(&saved);
+	PG_TRY();
+	{
+		result = al_condition_qualify(rel, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
 	relation_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(result));
 }

@@ -407,6 +407,38 @@ latest_state(const State *state, bool *columns_differ, bool *key_differs,
 	return true;
 }
 
+/*
+ * Before a change is captured: a setting speaks of a column by name, so where
+ * another column bears the name now (renamed while the event trigger was off),
+ * the setting would leave out or mask the wrong one.
+ */
+static void
+refuse_exchanged_columns(const AlTable *table, const State *state)
+{
+	Params		params = {0};
+
+	add_param(&params, INT4OID, Int32GetDatum(state->table_id), false);
+	add_text_param(&params, state->columns);
+	add_text_param(&params, state->settings);
+	if (run("SELECT n OPERATOR(pg_catalog.->>) 'name'"
+			" FROM (SELECT columns FROM audit_log.table_state"
+			"  WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY id DESC LIMIT 1) s,"
+			" pg_catalog.jsonb_array_elements(s.columns) o,"
+			" pg_catalog.jsonb_array_elements($2::pg_catalog.jsonb) n,"
+			" pg_catalog.jsonb_each($3::pg_catalog.jsonb) e"
+			" WHERE e.key OPERATOR(pg_catalog.=) ANY ('{exclude,include,mask,user_column}')"
+			" AND n OPERATOR(pg_catalog.->>) 'name' OPERATOR(pg_catalog.=) (o OPERATOR(pg_catalog.->>) 'name')"
+			" AND n OPERATOR(pg_catalog.->) 'number' OPERATOR(pg_catalog.<>) (o OPERATOR(pg_catalog.->) 'number')"
+			" AND e.value OPERATOR(pg_catalog.?) (n OPERATOR(pg_catalog.->>) 'name')", &params) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column \"%s\" of audited table \"%s.%s\" is another one than its settings mean",
+					result_text(0, 1), table->schema, table->name),
+			 errdetail("It was replaced or renamed without audit_log noticing."),
+			 errhint("Run audit_log.enable() on the table, with the settings that it shall have.")));
+}
+
 /* {"mask_key": …} and what the caller tells, as one JSON object */
 static const char *
 join_details(const char *a, const char *b)
@@ -422,7 +454,7 @@ join_details(const char *a, const char *b)
  * begins now; detail is a JSON object or NULL.  Sets table->table_id.
  */
 static void
-sync_table(AlTable *table, const char *kind, const char *detail)
+sync_table(AlTable *table, const char *kind, const char *detail, bool capturing)
 {
 	Relation	root = relation_open(table->root, AccessShareLock);
 	const char *settings = al_settings_json(table->settings);
@@ -454,6 +486,8 @@ sync_table(AlTable *table, const char *kind, const char *detail)
 	known = latest_state(&state, &columns_differ, &key_differs, &mask_differs);
 	if (!known || columns_differ || key_differs || mask_differs)
 		wrote = true;
+	if (capturing && columns_differ)
+		refuse_exchanged_columns(table, &state);
 
 	if (found.renamed)
 	{
@@ -480,7 +514,7 @@ sync_table(AlTable *table, const char *kind, const char *detail)
 }
 
 static void
-with_own_spi(AlTable *table, const char *kind, const char *detail)
+with_own_spi(AlTable *table, const char *kind, const char *detail, bool capturing)
 {
 	AlOwn		saved;
 
@@ -488,7 +522,7 @@ with_own_spi(AlTable *table, const char *kind, const char *detail)
 	PG_TRY();
 	{
 		SPI_connect();
-		sync_table(table, kind, detail);
+		sync_table(table, kind, detail, capturing);
 		SPI_finish();
 	}
 	PG_FINALLY();
@@ -502,14 +536,14 @@ with_own_spi(AlTable *table, const char *kind, const char *detail)
 void
 al_register_table(AlTable *table)
 {
-	with_own_spi(table, NULL, NULL);
+	with_own_spi(table, NULL, NULL, true);
 }
 
 /* For enable() and the event triggers: the same, and a state begins. */
 void
 al_register_state(AlTable *table, const char *kind, const char *detail)
 {
-	with_own_spi(table, kind, detail);
+	with_own_spi(table, kind, detail, false);
 }
 
 /*

@@ -252,6 +252,15 @@ al_session_user(const char *row_user)
 
 /* ---- the row in force ---- */
 
+/* A role's name; of one dropped under a living session its number. */
+static Datum
+role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return CStringGetTextDatum(name ? name : psprintf("%u", role));
+}
+
 static bool
 same_text(const char *a, const char *b)
 {
@@ -314,9 +323,9 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 	else
 		nulls[Anum_al_transaction_user_id - 1] = true;
 	values[Anum_al_transaction_db_user - 1] =
-		CStringGetTextDatum(GetUserNameFromId(GetSessionUserId(), false));
+		role_name(GetSessionUserId());
 	values[Anum_al_transaction_db_role - 1] =
-		CStringGetTextDatum(GetUserNameFromId(GetOuterUserId(), false));
+		role_name(GetOuterUserId());
 	if (application_name && application_name[0] != '\0')
 		values[Anum_al_transaction_application_name - 1] =
 			CStringGetTextDatum(application_name);

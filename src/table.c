@@ -36,6 +36,7 @@ typedef struct TableEntry
 	Oid			trigger;		/* hash key */
 	Oid			relid;
 	List	   *ancestors;		/* whose change makes it invalid too */
+	uint32		schema_hash;	/* of the root's schema in the syscache */
 	bool		valid;			/* set last */
 	AlTable    *table;			/* NULL while there is none */
 } TableEntry;
@@ -60,6 +61,21 @@ relation_changed(Datum arg, Oid relid)
 			entry->valid = false;
 }
 
+/* A schema was renamed: its tables' relcache entries do not say so. */
+static void
+schema_changed(Datum arg, AL_CACHE_ID cacheid, uint32 hashvalue)
+{
+	HASH_SEQ_STATUS seq;
+	TableEntry *entry;
+
+	(void) arg;
+	(void) cacheid;
+	hash_seq_init(&seq, entries);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+		if (hashvalue == 0 || entry->schema_hash == hashvalue)
+			entry->valid = false;
+}
+
 void
 al_table_init(void)
 {
@@ -67,6 +83,7 @@ al_table_init(void)
 
 	entries = hash_create("audit_log tables", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 }
 
 /*
@@ -509,6 +526,9 @@ al_table_get(Relation rel, Trigger *trigger)
 	entry = hash_search(entries, &trigger->tgoid, HASH_ENTER, &found);
 	entry->relid = RelationGetRelid(rel);
 	entry->ancestors = ancestors;
+	entry->schema_hash =
+		GetSysCacheHashValue1(NAMESPACEOID,
+							  ObjectIdGetDatum(get_rel_namespace(al_table_root(rel))));
 	entry->table = NULL;
 	entry->valid = true;
 

@@ -192,7 +192,8 @@ is_truncated(Oid relid)
 
 /*
  * A partition whose own trigger is missing would lose its rows: its root's
- * TRUNCATE logs them.
+ * TRUNCATE logs them.  Noted as truncated, so that a partitioned table between
+ * the two, whose trigger fires too, does not log them again.
  */
 static void
 log_partitions_without_trigger(Relation root)
@@ -204,12 +205,16 @@ log_partitions_without_trigger(Relation root)
 	{
 		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
 
-		if (rel->rd_rel->relkind == RELKIND_RELATION && !has_truncate_trigger(rel))
+		if (rel->rd_rel->relkind == RELKIND_RELATION && !has_truncate_trigger(rel) &&
+			!is_truncated(RelationGetRelid(rel)))
 		{
 			AlTable    *table = tracked(rel);
 
 			if (table != NULL)
+			{
 				log_all_rows(table, rel, AL_DELETE);
+				note_truncated(table);
+			}
 		}
 		table_close(rel, NoLock);
 	}
