@@ -278,6 +278,8 @@ CREATE FUNCTION audit_log._baseline(target regclass) RETURNS bigint
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_baseline';
 CREATE FUNCTION audit_log._follow(target regclass) RETURNS boolean
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_follow';
+CREATE FUNCTION audit_log._former_name(target regclass) RETURNS text[]
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_former_name';
 CREATE FUNCTION audit_log._trigger_settings(target regclass, trigger_name text) RETURNS jsonb
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_trigger_settings';
 CREATE FUNCTION audit_log._set_trigger_arguments(target regclass, trigger_name text, arguments text[]) RETURNS void
@@ -313,6 +315,7 @@ COMMENT ON FUNCTION audit_log._note_state(integer, text, jsonb) IS 'notes a stat
 COMMENT ON FUNCTION audit_log._pause_here(integer) IS 'captures nothing of a table until the transaction ends';
 COMMENT ON FUNCTION audit_log._baseline(regclass) IS 'logs each row of a table as SNAPSHOT; returns how many';
 COMMENT ON FUNCTION audit_log._follow(regclass) IS 'follows what an ALTER TABLE changed; whether the table bears a trigger of ours';
+COMMENT ON FUNCTION audit_log._former_name(regclass) IS 'schema and name of a table before the command that has just renamed it';
 COMMENT ON FUNCTION audit_log._trigger_settings(regclass, text) IS 'the settings in a trigger''s arguments, NULL where there is no such trigger';
 COMMENT ON FUNCTION audit_log._set_trigger_arguments(regclass, text, text[]) IS 'writes the arguments of a trigger and of its clones in partitions';
 COMMENT ON FUNCTION audit_log._key_columns(regclass) IS 'the columns that identify a row, {} where none do';
@@ -378,12 +381,16 @@ COMMENT ON FUNCTION audit_log._prepare_partition(regclass) IS 'indexes and guard
 CREATE TABLE audit_log.change_default PARTITION OF audit_log.change DEFAULT;
 COMMENT ON TABLE audit_log.change_default IS 'changes of months that have no partition of their own';
 
-/* the months that have a partition, from the current one on without a hole */
+/*
+ * The months that are provided for, from the current one on without a hole.
+ * The current one always is: where the default partition has begun to hold
+ * its rows it cannot have a partition any more.
+ */
 CREATE FUNCTION audit_log._months_ahead() RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
-        n integer := 0;
+        n integer := 1;
     BEGIN
         WHILE EXISTS (SELECT FROM pg_inherits i
                        WHERE i.inhparent = 'audit_log.change'::regclass
@@ -393,7 +400,7 @@ CREATE FUNCTION audit_log._months_ahead() RETURNS integer
         RETURN n;
     END
     $$;
-COMMENT ON FUNCTION audit_log._months_ahead() IS 'how many months from the current one on have their partition';
+COMMENT ON FUNCTION audit_log._months_ahead() IS 'how many months from the current one on are provided for';
 
 CREATE FUNCTION audit_log._partition_name(month integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
@@ -1129,23 +1136,71 @@ CREATE FUNCTION audit_log._follow_created(target regclass) RETURNS void
     $$;
 COMMENT ON FUNCTION audit_log._follow_created(regclass) IS 'tracks a new table of a schema enabled with auto';
 
-CREATE FUNCTION audit_log._on_ddl_command_end(caller oid) RETURNS void
+/*
+ * Names in tracked_table must never lead to another table: whoever may read
+ * that one would read the log of this one.  A table that bears a trigger is
+ * known by that; this is for those without one, whose history is kept.
+ */
+CREATE FUNCTION audit_log._names_are_gone(table_schema text, table_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        id integer;
+    BEGIN
+        FOR id IN UPDATE audit_log.tracked_table t SET dropped_at = clock_timestamp()
+                   WHERE t.dropped_at IS NULL AND t.table_schema = $1 AND t.table_name = coalesce($2, t.table_name)
+                  RETURNING t.id LOOP
+            PERFORM audit_log._note_state(id, 'dropped', NULL);
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._names_are_gone(text, text) IS 'notes as dropped the tables known by a name (NULL: by any of the schema) that another table has got';
+
+CREATE FUNCTION audit_log._follow_rename(former_schema text, former_name text, new_schema text, new_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        id integer;
+    BEGIN
+        IF former_schema = new_schema AND former_name = new_name THEN
+            RETURN;
+        END IF;
+        PERFORM audit_log._names_are_gone(new_schema, new_name);
+        FOR id IN UPDATE audit_log.tracked_table t
+                     SET table_schema = new_schema, table_name = coalesce(new_name, t.table_name)
+                   WHERE t.dropped_at IS NULL AND t.table_schema = former_schema
+                     AND t.table_name = coalesce(former_name, t.table_name)
+                  RETURNING t.id LOOP
+            PERFORM audit_log._note_state(id, 'renamed', NULL);
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._follow_rename(text, text, text, text) IS 'writes a new name into tracked_table; NULL as name: every table of the schema';
+
+CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         command record;
         target regclass;
         root regclass;
+        schema text;
+        name text;
+        former text[];
     BEGIN
         FOR command IN SELECT DISTINCT c.classid, c.objid, c.command_tag, c.object_identity
                          FROM pg_event_trigger_ddl_commands() c
                         WHERE c.classid IN ('pg_class'::regclass, 'pg_namespace'::regclass)
                           AND c.object_type IN ('table', 'table column', 'schema') LOOP
             IF command.classid = 'pg_namespace'::regclass THEN
-                -- renamed: of the recorded names one is gone (a dropped schema's row went with it)
-                UPDATE audit_log.tracked_schema s
-                   SET schema_name = (SELECT n.nspname FROM pg_namespace n WHERE n.oid = command.objid)
-                 WHERE NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = s.schema_name);
+                SELECT n.nspname INTO schema FROM pg_namespace n WHERE n.oid = command.objid;
+                IF renamed <> '' THEN
+                    DELETE FROM audit_log.tracked_schema s WHERE s.schema_name = schema;
+                    UPDATE audit_log.tracked_schema s SET schema_name = schema WHERE s.schema_name = renamed;
+                    PERFORM audit_log._follow_rename(renamed, NULL, schema, NULL);
+                ELSIF command.command_tag = 'CREATE SCHEMA' THEN
+                    PERFORM audit_log._names_are_gone(schema, NULL);
+                END IF;
                 FOR target IN SELECT DISTINCT coalesce((SELECT r.relid
                                         FROM pg_partition_ancestors(c.oid) WITH ORDINALITY r
                                        ORDER BY r.ordinality DESC LIMIT 1), c.oid)
@@ -1161,8 +1216,14 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid) RETURNS void
             END IF;
             target := command.objid::regclass;
             CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = target);
+            SELECT n.nspname, c.relname INTO schema, name
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
             IF command.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') THEN
+                PERFORM audit_log._names_are_gone(schema, name);
                 PERFORM audit_log._follow_created(target);
+            ELSIF renamed IS NOT NULL THEN
+                former := audit_log._former_name(target);
+                PERFORM audit_log._follow_rename(former[1], former[2], schema, name);
             END IF;
             SELECT r.relid INTO root FROM pg_partition_ancestors(target) WITH ORDINALITY r
              ORDER BY r.ordinality DESC LIMIT 1;
@@ -1177,9 +1238,9 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid) RETURNS void
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid) IS 'follows ALTER TABLE, partitions, and new tables';
+COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid, text) IS 'follows ALTER TABLE, partitions, and new tables; renamed is empty where a table, else the former name where a schema was renamed';
 
-CREATE FUNCTION audit_log._on_sql_drop(caller oid) RETURNS void
+CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1218,7 +1279,7 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid) RETURNS void
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_sql_drop(oid) IS 'notes dropped tables, partitions and schemas';
+COMMENT ON FUNCTION audit_log._on_sql_drop(oid, text) IS 'notes dropped tables, partitions and schemas';
 
 CREATE FUNCTION audit_log.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_event';
@@ -1329,7 +1390,8 @@ CREATE FUNCTION audit_log._table_id(target regclass) RETURNS integer
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT t.id FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.oid = $1 AND t.table_schema = n.nspname AND t.table_name = c.relname AND t.dropped_at IS NULL
+         WHERE c.oid = $1 AND c.relkind IN ('r', 'p')
+           AND t.table_schema = n.nspname AND t.table_name = c.relname AND t.dropped_at IS NULL
     $$;
 COMMENT ON FUNCTION audit_log._table_id(regclass) IS 'id of the tracked table of that relation, NULL if there is none';
 
@@ -1702,11 +1764,12 @@ CREATE EVENT TRIGGER audit_log_attach ON ddl_command_start
     EXECUTE FUNCTION audit_log.on_ddl_command_start();
 COMMENT ON EVENT TRIGGER audit_log_attach IS 'audit_log refuses to attach a table that is audited by itself';
 CREATE EVENT TRIGGER audit_log_ddl ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER SCHEMA')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
+                 'CREATE SCHEMA', 'ALTER SCHEMA')
     EXECUTE FUNCTION audit_log.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER audit_log_ddl IS 'audit_log follows renames, columns, partitions and new tables';
+/* of every command: DROP TYPE … CASCADE, say, drops tables too */
 CREATE EVENT TRIGGER audit_log_drop ON sql_drop
-    WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION', 'ALTER TABLE')
     EXECUTE FUNCTION audit_log.on_sql_drop();
 COMMENT ON EVENT TRIGGER audit_log_drop IS 'audit_log notes tables, partitions and schemas that are gone';
 

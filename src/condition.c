@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "parser/parse_clause.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_node.h"
@@ -38,11 +37,27 @@ struct AlCondition
 	Oid			user;			/* whose rights to functions were checked */
 };
 
-static void
-report_table(void *arg)
+typedef struct Parsed
 {
+	Relation	rel;
+	const char *text;
+} Parsed;
+
+/* The parser's positions are in the condition, not in the statement. */
+static void
+report_condition(void *arg)
+{
+	Parsed	   *parsed = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(parsed->text);
+	}
 	errcontext("condition of audited table \"%s\"",
-			   RelationGetRelationName((Relation) arg));
+			   RelationGetRelationName(parsed->rel));
 }
 
 /* The one expression that text holds. */
@@ -87,7 +102,8 @@ parse(Relation rel, const char *text)
 	ParseState *pstate = make_parsestate(NULL);
 	ParseNamespaceItem *item;
 	Node	   *expr;
-	ErrorContextCallback callback = {.callback = report_table,.arg = rel,
+	Parsed		parsed = {.rel = rel,.text = text};
+	ErrorContextCallback callback = {.callback = report_condition,.arg = &parsed,
 	.previous = error_context_stack};
 
 	error_context_stack = &callback;

@@ -212,7 +212,7 @@ bool
 al_entry_condition(AlTable *table, Relation rel, TupleTableSlot *old, TupleTableSlot *new)
 {
 	AlOwn		saved;
-	bool		result = false;
+	volatile bool result = false;
 
 	if (table->settings->condition == NULL)
 		return true;

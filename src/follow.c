@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -445,6 +446,49 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 }
 
 /* ---- at the end of the command ---- */
+
+/*
+ * audit_log._former_name(table regclass) RETURNS text[]: schema and name before
+ * the command that has just renamed the table or moved it to another schema:
+ * those of the newest version of its pg_class row that this transaction has
+ * replaced.
+ */
+PG_FUNCTION_INFO_V1(audit_log_former_name);
+Datum
+audit_log_former_name(PG_FUNCTION_ARGS)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	CommandId	newest = 0;
+	Datum		names[2] = {0};
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(PG_GETARG_OID(0)));
+	scan = systable_beginscan(pg_class, ClassOidIndexId, true, SnapshotAny, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		HeapTupleHeader header = tuple->t_data;
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		char	   *schema;
+
+		if ((header->t_infomask & HEAP_XMAX_INVALID) ||
+			HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) ||
+			!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(header)) ||
+			(names[1] != (Datum) 0 && HeapTupleHeaderGetCmax(header) < newest) ||
+			(schema = get_namespace_name(form->relnamespace)) == NULL)
+			continue;
+		newest = HeapTupleHeaderGetCmax(header);
+		names[0] = CStringGetTextDatum(schema);
+		names[1] = CStringGetTextDatum(NameStr(form->relname));
+	}
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	if (names[1] == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_ARRAYTYPE_P(construct_array(names, 2, TEXTOID, -1, false, TYPALIGN_INT));
+}
 
 /*
  * audit_log._follow(table regclass) RETURNS boolean: whether the table bears a

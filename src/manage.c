@@ -212,8 +212,29 @@ audit_log_as_owner(PG_FUNCTION_ARGS)
 }
 
 /*
- * The event triggers: audit_log._<function's name>() as the owner, unless the
- * command is one of our own.
+ * What the command did to names: NULL for nothing, "" where a relation got
+ * another one, else the former name of the schema that did.
+ */
+static const char *
+renamed_by(const Node *command)
+{
+	if (command != NULL && IsA(command, RenameStmt))
+	{
+		const RenameStmt *stmt = (const RenameStmt *) command;
+
+		if (stmt->renameType == OBJECT_SCHEMA)
+			return stmt->subname;
+		/* ALTER INDEX renames tables too */
+		return stmt->renameType == OBJECT_TABLE || stmt->renameType == OBJECT_INDEX ? "" : NULL;
+	}
+	if (command != NULL && IsA(command, AlterObjectSchemaStmt))
+		return ((const AlterObjectSchemaStmt *) command)->relation != NULL ? "" : NULL;
+	return NULL;
+}
+
+/*
+ * The event triggers: audit_log._<function's name>(caller, renamed) as the
+ * owner, unless the command is one of our own.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_event);
 Datum
@@ -228,10 +249,16 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 	{
 		Datum		value;
 		bool		isnull;
+		const char *renamed = renamed_by(((EventTriggerData *) fcinfo->context)->parsetree);
+		ParamListInfo params = makeParamList(2);
 
-		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 0),
-					 make_params(fcinfo, NULL, 0), NULL, &value, &isnull,
-					 VOIDOID, CurrentMemoryContext);
+		params->params[0] = make_params(fcinfo, NULL, 0)->params[0];
+		params->params[1].isnull = renamed == NULL;
+		params->params[1].value = renamed ? CStringGetTextDatum(renamed) : (Datum) 0;
+		params->params[1].pflags = PARAM_FLAG_CONST;
+		params->params[1].ptype = TEXTOID;
+		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 1), params,
+					 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
 	}
 	PG_RETURN_NULL();
 }

@@ -230,32 +230,18 @@ al_register_set_mask_key(bytea *key)
 /* ---- tracked_table ---- */
 
 /*
- * Is another relation, the one of that recorded name, the bearer of uid?  Then
- * ours is a copy of it; otherwise it was renamed.
+ * Does another relation bear the recorded name?  Then ours is a copy of it;
+ * otherwise it was renamed.  The other one need not have a trigger of that uid
+ * any more: everybody can read it in the catalogs and put it into a trigger of
+ * a table of his own, which must not get a disabled table's history by that.
  */
 static bool
-other_bears(const AlTable *table, const char *schema, const char *name, const char *uid)
+other_bears(const AlTable *table, const char *schema, const char *name)
 {
 	Oid			nspid = get_namespace_oid(schema, true);
 	Oid			relid = OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
-	Relation	rel;
-	Trigger    *trigger;
-	bool		bears = false;
 
-	if (!OidIsValid(relid) || relid == table->root)
-		return false;
-	rel = try_relation_open(relid, AccessShareLock);
-	if (rel == NULL)
-		return false;
-	trigger = al_table_trigger(rel, NULL, al_catalog_get()->capture);
-	if (trigger != NULL)
-	{
-		AlSettings *settings = al_settings_parse(trigger->tgnargs, trigger->tgargs, name);
-
-		bears = settings->table != NULL && strcmp(settings->table, uid) == 0;
-	}
-	relation_close(rel, AccessShareLock);
-	return bears;
+	return OidIsValid(relid) && relid != table->root;
 }
 
 typedef struct Found
@@ -302,7 +288,7 @@ find_row(const AlTable *table, const char *settings)
 			uid_known = true;
 		if (same_uid && live &&
 			(same_name ||
-			 !other_bears(table, result_text(i, 2), result_text(i, 3), uid)))
+			 !other_bears(table, result_text(i, 2), result_text(i, 3))))
 		{
 			found.id = id;
 			found.renamed = !same_name;

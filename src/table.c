@@ -460,6 +460,23 @@ build_table(Relation rel, Trigger *trigger, List *ancestors)
 	AlTable    *table = palloc0(sizeof(AlTable));
 	Relation	root = rel;
 
+	/*
+	 * Only a trigger attached by hand can be here.  A temporary table's name
+	 * would be another session's later, and its history with it.
+	 */
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot audit \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It is not a table."),
+				 errhint("Drop trigger \"%s\".", trigger->tgname)));
+	if (RelationUsesLocalBuffers(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot audit \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It is a temporary table."),
+				 errhint("Drop trigger \"%s\".", trigger->tgname)));
+
 	table->cxt = CurrentMemoryContext;
 	table->relid = RelationGetRelid(rel);
 	table->trigger = trigger->tgoid;
