@@ -133,9 +133,11 @@ CREATE TABLE audit_log.tracked_schema (
     settings jsonb NOT NULL
 );
 
+/* replica identity: it has no key, and a publication of all tables is no reason to fail */
 CREATE TABLE audit_log.mask_secret (
     key bytea NOT NULL
 );
+ALTER TABLE audit_log.mask_secret REPLICA IDENTITY FULL;
 
 COMMENT ON TYPE audit_log.action_type IS 'what happened to a row; SNAPSHOT is a row as it stood when tracking began, TRUNCATE an event that stands for no row';
 COMMENT ON SEQUENCE audit_log.transaction_id_seq IS 'ids of audit_log.transaction';

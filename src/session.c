@@ -59,6 +59,7 @@ static Jsonb *
 parse_json(const char *text)
 {
 	MemoryContext old = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	Jsonb	   *volatile result = NULL;
 
 	PG_TRY();
@@ -75,6 +76,7 @@ parse_json(const char *text)
 			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			PG_RE_THROW();
 		FlushErrorState();
+		InterruptHoldoffCount = holdoff;	/* the error had cleared it */
 		result = NULL;
 	}
 	PG_END_TRY();
