@@ -1,6 +1,6 @@
 --
--- jsondiffpatch deltas between JSON values: jsonb_delta, row_delta,
--- jsonb_patch, jsonb_unpatch, change_columns
+-- jsondiffpatch deltas between JSON values: jsonb_delta, jsonb_patch,
+-- jsonb_unpatch, change_columns
 --
 SET search_path = audit_log, pg_catalog;
 
@@ -97,13 +97,6 @@ SELECT jsonb_patch(old, delta) IS NULL FROM deep_delta;
 SELECT count(*) FROM deep_delta, change_columns(delta, 'UPDATE');
 \set VERBOSITY default
 RESET max_stack_depth;
-
--- rows: columns of the form {"$pg": text} are replaced whole, absent is NULL
-SELECT row_delta('{"a": {"$pg": "x"}, "b": {"$pg": "x"}, "c": {"k": {"$pg": 1}}}',
-				 '{"a": {"$pg": "y"}, "b": {"k": 1}, "c": {"k": {"$pg": 2}}}');
-SELECT row_delta('{"a": 1, "b": null, "c": 1}', '{"c": 1, "d": null, "e": 5}');
-SELECT row_delta('{"a": 1, "b": null}', '{"a": 1}') IS NULL AS same, row_delta(NULL, '{}') IS NULL AS strict;
-SELECT row_delta('[]', '{}');
 
 -- one row a column
 SELECT * FROM change_columns('{"a": 1, "b": {"x": [1]}, "p": {"$pg": "NaN"}}', 'INSERT');

@@ -206,6 +206,34 @@ extern bool al_jsonbuild_image_eq(const AlValue *a, const AlValue *b);
 extern char *al_jsonbuild_text(const AlValue *value, int *len); /* as ->> gives */
 
 /*
+ * jsonwalk.c: the children of a jsonb container, in order.
+ */
+typedef struct AlJsonWalk
+{
+	const JsonbContainer *container;
+	char	   *data;			/* of the container's children */
+	int			npairs;			/* pairs, or elements of an array */
+	int			next;
+	uint32		keyoff;			/* where the next child begins in data */
+	uint32		valoff;
+
+	const char *key;			/* of the current pair; NULL in an array, and
+								 * at the end */
+	int			keylen;
+	AlValue		value;
+} AlJsonWalk;
+
+extern void al_jsonwalk_begin(AlJsonWalk *walk, const JsonbContainer *container);
+extern bool al_jsonwalk_next(AlJsonWalk *walk);
+extern int	al_jsonwalk_cmp(const AlJsonWalk *a, const AlJsonWalk *b);
+
+static inline bool
+al_jsonwalk_is_object(const AlValue *value)
+{
+	return value->kind == AL_CONTAINER && JsonContainerIsObject(value->container);
+}
+
+/*
  * jsontext.c: NULL unless text is what jsonb's output would write of it
  */
 extern Jsonb *al_jsontext_parse(const char *text, int len);
@@ -270,14 +298,51 @@ extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
 extern HeapTuple al_decode_row(TupleDesc tupdesc, Jsonb *object);
 
 /*
- * delta.c: jsondiffpatch deltas between JSON values.
+ * delta.c: makes jsondiffpatch deltas between JSON values.
  */
+/* what a delta says of one place */
+typedef enum AlDeltaKind
+{
+	AL_DELTA_ADDED,
+	AL_DELTA_CHANGED,
+	AL_DELTA_REMOVED,
+	AL_DELTA_NESTED
+} AlDeltaKind;
+
+typedef struct AlDelta
+{
+	AlDeltaKind kind;
+	AlValue		old;			/* of AL_DELTA_CHANGED and AL_DELTA_REMOVED */
+	AlValue		new;			/* of AL_DELTA_CHANGED and AL_DELTA_ADDED; read
+								 * of AL_DELTA_NESTED: the delta itself */
+} AlDelta;
+
 /* delta of two JSON objects; false where their images are equal */
 extern bool al_delta_objects(const AlValue *old, const AlValue *new, AlValue *out);
-/* the same of two rows: $pg columns whole, a missing column is null */
-extern bool al_delta_rows(const AlValue *old, const AlValue *new, AlValue *out);
-/* NULL stands for no document, as argument and as result */
-extern Jsonb *al_delta_patch(Jsonb *document, Jsonb *delta, bool reverse);
+
+/*
+ * deltaread.c: reads deltas; what is none is an error (22023) that names the
+ * place.
+ */
+/* the way down to a place, innermost first; NULL is the whole document */
+typedef struct AlPlace
+{
+	const struct AlPlace *parent;
+	const char *key;
+	int			keylen;
+} AlPlace;
+
+extern void al_deltaread_value(const AlValue *value, const AlPlace *place,
+							   AlDelta *delta);
+extern void al_deltaread_key(const AlJsonWalk *walk, const AlPlace *parent,
+							 AlDelta *delta);
+extern char *al_deltaread_place(const AlPlace *place);
+
+/*
+ * patch.c: applies deltas.  NULL stands for no document, as argument and as
+ * result.
+ */
+extern Jsonb *al_patch_apply(Jsonb *document, Jsonb *delta, bool reverse);
 
 /*
  * session.c

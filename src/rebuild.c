@@ -124,7 +124,7 @@ replay_keyed(Rebuild *rebuild, const char *action, const char *id,
 		set_row(rebuild, record, NULL);
 	else
 	{
-		Jsonb	   *row = al_delta_patch(record->row, changes, false);
+		Jsonb	   *row = al_patch_apply(record->row, changes, false);
 
 		if (old_id != NULL)
 		{
@@ -223,8 +223,8 @@ replay_keyless(Rebuild *rebuild, const char *action, Jsonb *changes)
 		al_jsonbuild_object(&frame, &buf, 0);
 		al_jsonbuild_close(&frame, NULL);
 		empty = al_jsonbuild_finish(&buf);
-		remove_equal(rebuild, al_delta_patch(empty, changes, true));
-		add_equal(rebuild, al_delta_patch(empty, changes, false));
+		remove_equal(rebuild, al_patch_apply(empty, changes, true));
+		add_equal(rebuild, al_patch_apply(empty, changes, false));
 	}
 	else
 		add_equal(rebuild, changes);
