@@ -403,7 +403,8 @@ typedef struct AlTable
 	AlFixedNeed need;
 	AlColumn   *user_column;	/* NULL: none; may be one not tracked */
 	bool		flush_certain;	/* a flush trigger ends each statement */
-	bool		deputy;			/* another trigger of ours captures */
+	int			deputed;		/* events (TRIGGER_TYPE_…) that another trigger of
+								 * ours captures */
 	int			replication_role;	/* for which these two hold */
 	struct AlCondition *condition;	/* prepared in this transaction, or NULL */
 	int32		table_id;		/* 0: not looked up yet */

@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "replication/logicalworker.h"
@@ -273,6 +274,13 @@ capture_event(AlTable *table, TriggerData *data)
 	PG_END_TRY();
 }
 
+static int
+event_type(TriggerEvent event)
+{
+	return TRIGGER_FIRED_BY_UPDATE(event) ? TRIGGER_TYPE_UPDATE :
+		TRIGGER_FIRED_BY_DELETE(event) ? TRIGGER_TYPE_DELETE : TRIGGER_TYPE_INSERT;
+}
+
 PG_FUNCTION_INFO_V1(audit_log_capture);
 Datum
 audit_log_capture(PG_FUNCTION_ARGS)
@@ -288,7 +296,7 @@ audit_log_capture(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 
 	table = al_table_get(data->tg_relation, data->tg_trigger);
-	if (!table->deputy)
+	if ((table->deputed & event_type(data->tg_event)) == 0)
 	{
 		if (table->table_id == 0)
 			al_register_table(table);

@@ -387,39 +387,30 @@ follow_relation(Relation rel, List *former)
 /* ---- ATTACH ---- */
 
 static void
-check_attach(const RangeVar *parent_name, const RangeVar *name)
+check_attach(const RangeVar *name)
 {
 	Oid			capture = al_catalog_get()->capture;
-	Oid			parentid = RangeVarGetRelid(parent_name, NoLock, true);
 	Oid			relid = RangeVarGetRelid(name, NoLock, true);
-	Relation	rel;
-	Relation	parent;
+	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 
-	if (!OidIsValid(relid) || !OidIsValid(parentid))
+	if (rel == NULL)
 		return;					/* the command's own error to tell */
-	parent = try_relation_open(parentid, AccessShareLock);
-	rel = try_relation_open(relid, AccessShareLock);
-	if (parent != NULL && rel != NULL &&
-		al_table_trigger(parent, NULL, capture) != NULL &&
-		al_table_trigger(rel, NULL, capture) != NULL)
+	if (al_table_trigger(rel, NULL, capture) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot attach table \"%s\": it is audited by itself",
 						RelationGetRelationName(rel)),
-				 errdetail("A partition is audited as part of its partitioned table, and \"%s\" is.",
-						   RelationGetRelationName(parent)),
+				 errdetail("A partition is audited as part of its partitioned table, or not at all."),
 				 errhint("Run audit_log.disable() on \"%s\" first, or drop the trigger attached by hand; its history stays.",
 						 RelationGetRelationName(rel))));
-	if (rel != NULL)
-		relation_close(rel, AccessShareLock);
-	if (parent != NULL)
-		relation_close(parent, AccessShareLock);
+	relation_close(rel, AccessShareLock);
 }
 
 /*
  * Event trigger at the start of ALTER TABLE: a table that is audited by itself
- * cannot become a partition of one that is.  At the end it would be too late:
- * the server fails over the triggers' names, without a remedy.
+ * cannot become a partition, not even of a table that is not audited, whose
+ * enable() would then fail over the triggers' names.  At the command's end it
+ * would be too late to tell the remedy.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_ddl_command_start);
 Datum
@@ -440,7 +431,7 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 			AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
 
 			if (cmd->subtype == AT_AttachPartition)
-				check_attach(stmt->relation, ((PartitionCmd *) cmd->def)->name);
+				check_attach(((PartitionCmd *) cmd->def)->name);
 		}
 	PG_RETURN_NULL();
 }

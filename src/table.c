@@ -151,33 +151,48 @@ al_table_trigger(Relation rel, const char *name, Oid function)
 	return NULL;
 }
 
-/*
- * Does another trigger capture this table's changes, so that this one has to
- * be silent?  audit_log_row does while it is there and fires; between two
- * triggers attached by hand the first in PostgreSQL's order does, unless its
- * WHEN or column list may keep it from firing.
- */
+/* May something in the trigger keep it from logging an event it is made for? */
 static bool
-has_deputy(Relation rel, const Trigger *self)
+is_limited(const Trigger *trigger)
+{
+	if (trigger->tgqual != NULL || trigger->tgnattr != 0)
+		return true;
+	for (int i = 0; i < trigger->tgnargs; i++)
+		if (strncmp(trigger->tgargs[i], "actions=", 8) == 0 ||
+			strncmp(trigger->tgargs[i], "condition=", 10) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Which events does another trigger capture, so that this one has to be silent
+ * about them?  All of them while audit_log_row is there and fires.  Of triggers
+ * attached by hand one that logs all it is made for goes before those that may
+ * not, and of its like the first in PostgreSQL's order.  Two that may not are
+ * not silenced: rather a change twice than never.
+ */
+static int
+deputed_events(Relation rel, const Trigger *self)
 {
 	Trigger    *main = al_table_trigger(rel, AL_ROW_TRIGGER,
 										al_catalog_get()->capture);
+	bool		earlier = true; /* other fires before self */
+	int			events = 0;
 
 	if (main != NULL && al_table_trigger_fires(main))
-		return main->tgoid != self->tgoid;
+		return main->tgoid != self->tgoid ? TRIGGER_TYPE_EVENT_MASK : 0;
 	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
 	{
 		const Trigger *other = &rel->trigdesc->triggers[i];
 
 		if (other->tgoid == self->tgoid)
-			return false;
-		if (other->tgfoid == self->tgfoid && al_table_trigger_fires(other) &&
-			TRIGGER_FOR_ROW(other->tgtype) && TRIGGER_FOR_AFTER(other->tgtype) &&
-			other->tgqual == NULL && other->tgnattr == 0 &&
-			(self->tgtype & ~other->tgtype & TRIGGER_TYPE_EVENT_MASK) == 0)
-			return true;
+			earlier = false;
+		else if (other->tgfoid == self->tgfoid && al_table_trigger_fires(other) &&
+				 TRIGGER_FOR_ROW(other->tgtype) && TRIGGER_FOR_AFTER(other->tgtype) &&
+				 !is_limited(other) && (earlier || is_limited(self)))
+			events |= other->tgtype & TRIGGER_TYPE_EVENT_MASK;
 	}
-	return false;
+	return events;
 }
 
 static bool
@@ -202,7 +217,7 @@ note_triggers(AlTable *table, Relation rel, const Trigger *self, List *ancestors
 {
 	ListCell   *lc;
 
-	table->deputy = has_deputy(rel, self);
+	table->deputed = deputed_events(rel, self);
 	table->flush_certain = has_flush(rel);
 	foreach(lc, ancestors)
 	{
