@@ -6,7 +6,7 @@ SELECT to_char(timestamp, 'HH24:MI:SS.MS') AS time, action_type AS action, user_
        left(changes::text, 50) AS changes
   FROM audit_log.audit_logs
  WHERE relation = 'subdivision'::regclass AND record_id IN ('IN-OR', 'IN-OD')
- ORDER BY transaction_id, command, id;
+ ORDER BY id;
 
 \echo 'One transaction, value by value'
 SELECT c.action_type AS action, c.record_id AS record, c.column_name AS column,
