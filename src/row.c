@@ -122,12 +122,6 @@ row_object(const AlTable *table, const Datum *values, const bool *nulls)
 	return al_jsonbuild_finish(&buf);
 }
 
-static bool
-is_object(const AlValue *value)
-{
-	return value->kind == AL_CONTAINER && JsonContainerIsObject(value->container);
-}
-
 /* one column of a delta: [old, new], or what differs inside two objects */
 static void
 add_difference(AlJsonFrame *frame, const AlTable *table, const AlColumn *column,
@@ -137,7 +131,7 @@ add_difference(AlJsonFrame *frame, const AlTable *table, const AlColumn *column,
 	AlValue		inner;
 
 	/* without a key the whole old value must be there: it names the row */
-	if (column->json && table->nkeys > 0 && is_object(old) && is_object(new) &&
+	if (column->json && table->nkeys > 0 && al_jsonwalk_is_object(old) && al_jsonwalk_is_object(new) &&
 		al_delta_objects(old, new, &inner))
 	{
 		al_jsonbuild_value(frame, &inner);
