@@ -233,6 +233,52 @@ renamed_by(const Node *command)
 }
 
 /*
+ * Does the command leave alone all that is followed: names, columns, keys and
+ * partitions?  The commands that come after CREATE TRIGGER in a dump are such:
+ * a table that is restored must not be registered by them before its row of
+ * tracked_table is there (pg_dump -s, then -a), nor its partitions be given
+ * triggers that the dump is about to make.
+ */
+static bool
+follows_nothing(const Node *command)
+{
+	ListCell   *lc;
+
+	if (command == NULL || !IsA(command, AlterTableStmt))
+		return false;
+	foreach(lc, ((const AlterTableStmt *) command)->cmds)
+	{
+		const AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		switch (cmd->subtype)
+		{
+			case AT_EnableTrig:
+			case AT_EnableAlwaysTrig:
+			case AT_EnableReplicaTrig:
+			case AT_DisableTrig:
+			case AT_EnableTrigAll:
+			case AT_DisableTrigAll:
+			case AT_EnableTrigUser:
+			case AT_DisableTrigUser:
+			case AT_EnableRowSecurity:
+			case AT_DisableRowSecurity:
+			case AT_ForceRowSecurity:
+			case AT_NoForceRowSecurity:
+			case AT_ChangeOwner:
+				break;
+			case AT_AddConstraint:
+				if (!IsA(cmd->def, Constraint) ||
+					((const Constraint *) cmd->def)->contype != CONSTR_FOREIGN)
+					return false;
+				break;
+			default:
+				return false;
+		}
+	}
+	return true;
+}
+
+/*
  * The event triggers: audit_log._<function's name>(caller, renamed) as the
  * owner, unless the command is one of our own.
  */
@@ -245,7 +291,8 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by event trigger manager",
 						get_func_name(fcinfo->flinfo->fn_oid))));
-	if (!al_own_active())
+	if (!al_own_active() &&
+		!follows_nothing(((EventTriggerData *) fcinfo->context)->parsetree))
 	{
 		Datum		value;
 		bool		isnull;
