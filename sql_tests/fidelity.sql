@@ -7,10 +7,9 @@ SET TimeZone = 'UTC';
 \set ECHO none
 \i :srcdir/sql/fidelity_types.inc
 \set ECHO all
-CREATE FUNCTION fidelity.encode_row(record) RETURNS jsonb LANGUAGE c
-  AS '$libdir/audit_log', 'audit_log_encode_row';
-CREATE FUNCTION fidelity.decode_row(anyelement, jsonb) RETURNS anyelement LANGUAGE c
-  AS '$libdir/audit_log', 'audit_log_decode_row';
+SELECT probin AS library FROM pg_proc WHERE oid = 'audit_log.capture()'::regprocedure \gset
+CREATE FUNCTION fidelity.encode_row(record) RETURNS jsonb LANGUAGE c AS :'library', 'audit_log_encode_row';
+CREATE FUNCTION fidelity.decode_row(anyelement, jsonb) RETURNS anyelement LANGUAGE c AS :'library', 'audit_log_decode_row';
 
 -- And all of that as a composite and as an array of composites. (Its values come
 -- from decode and not from the table: some there are compressed, which within a
