@@ -1,7 +1,7 @@
 \pset footer off
 \pset null ''
 \echo
-\echo 'The history of Odisha, which was IN-OR (changes cut off at the right)'
+\echo 'The history of Odisha (IN-OD, before 2023 IN-OR); changes cut off at the right'
 SELECT to_char(timestamp, 'HH24:MI:SS.MS') AS time, action_type AS action, user_id, record_id AS record,
        left(changes::text, 50) AS changes
   FROM audit_log.audit_logs
