@@ -360,10 +360,13 @@ replay(Rebuild *rebuild, Oid relid)
 /* ---- the result ---- */
 
 static void
-return_records(Rebuild *rebuild, ReturnSetInfo *rsinfo)
+put_records(Rebuild *rebuild, ReturnSetInfo *rsinfo, AlDecoder *decoder)
 {
 	HASH_SEQ_STATUS seq;
 	Record	   *record;
+	int			natts = rsinfo->setDesc->natts;
+	Datum	   *values = palloc(sizeof(Datum) * Max(natts, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(natts, 1));
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
 												  "audit_log record",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -372,18 +375,37 @@ return_records(Rebuild *rebuild, ReturnSetInfo *rsinfo)
 	while ((record = hash_seq_search(&seq)) != NULL)
 	{
 		MemoryContext old;
-		HeapTuple	tuple;
 
 		if (record->row == NULL)
 			continue;
+		CHECK_FOR_INTERRUPTS();
 		old = MemoryContextSwitchTo(scratch);
-		tuple = al_decode_row(rsinfo->setDesc, record->row);
+		al_decode_columns(decoder, record->row, values, nulls);
 		for (int64 i = 0; i < Max(record->count, 1); i++)
-			tuplestore_puttuple(rsinfo->setResult, tuple);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(scratch);
 	}
 	MemoryContextDelete(scratch);
+}
+
+static void
+return_records(Rebuild *rebuild, ReturnSetInfo *rsinfo)
+{
+	AlDecoder  *decoder = al_decode_prepare(rsinfo->setDesc, CurrentMemoryContext);
+	AlFixed		saved;
+
+	/* once for all rows */
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		put_records(rebuild, rsinfo, decoder);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
 }
 
 /* The table whose row type the argument has. */
