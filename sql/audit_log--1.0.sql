@@ -497,6 +497,18 @@ CREATE FUNCTION audit_log._put_text(settings jsonb, name text, value text) RETUR
     $$;
 COMMENT ON FUNCTION audit_log._put_text(jsonb, text, text) IS 'puts a text into settings; NULL keeps, the empty text clears';
 
+CREATE FUNCTION audit_log._check_list(name text, value text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM unnest(value) e WHERE coalesce(e, '') = '') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('%s must not contain NULL or an empty name', name);
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._check_list(text, text[]) IS 'refuses a list setting with an element that is none';
+
 CREATE FUNCTION audit_log._check_owner(caller oid, target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
@@ -717,6 +729,7 @@ CREATE FUNCTION audit_log._enable(
         hand_made text;
         renewed boolean;
         former jsonb;
+        recorded jsonb;
         settings jsonb;
         uid uuid;
         rows bigint;
@@ -727,6 +740,11 @@ CREATE FUNCTION audit_log._enable(
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
                 MESSAGE = 'table_name must not be NULL';
         END IF;
+        PERFORM audit_log._check_list('exclude', exclude::text[]);
+        PERFORM audit_log._check_list('include', include::text[]);
+        PERFORM audit_log._check_list('mask', mask::text[]);
+        PERFORM audit_log._check_list('actions', actions);
+        PERFORM audit_log._check_list('require', require);
         PERFORM audit_log._check_trackable(target);
         PERFORM audit_log._check_owner(caller, target);
         EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', target);
@@ -738,17 +756,24 @@ CREATE FUNCTION audit_log._enable(
         former := audit_log._trigger_settings(target, 'audit_log_row');
         renewed := former IS NOT NULL;
         IF renewed THEN
-            PERFORM audit_log._register(target, NULL, NULL);
+            BEGIN
+                PERFORM audit_log._register(target, NULL, NULL);
+            EXCEPTION WHEN undefined_column THEN
+                -- a setting names a column that is gone: no change was logged under it, and this call may name others
+                NULL;
+            END;
         ELSE
             SELECT t.tgname INTO hand_made FROM pg_trigger t
              WHERE t.tgrelid = target AND t.tgfoid = 'audit_log.capture()'::regprocedure
              ORDER BY t.tgname LIMIT 1;
             former := audit_log._trigger_settings(target, hand_made);
         END IF;
-        SELECT t.uid, coalesce(former, t.settings) INTO uid, former
+        -- a trigger attached by hand may not be registered yet: no row, and its settings stand
+        SELECT t.uid, t.settings INTO uid, recorded
           FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = target AND t.table_schema = n.nspname AND t.table_name = c.relname
            AND t.dropped_at IS NULL;
+        former := coalesce(former, recorded);
         uid := coalesce(uid, gen_random_uuid());
 
         settings := coalesce(former, '{}');
@@ -781,7 +806,11 @@ CREATE FUNCTION audit_log._enable(
         PERFORM audit_log._add_triggers(target, audit_log._settings_arguments(uid, settings),
                                         coalesce((settings ->> 'always')::boolean, false));
         empty := audit_log._is_empty(target);
-        IF NOT renewed OR coalesce(baseline, false) THEN
+        -- a trigger of a restored schema, or made by hand under the name, is there without a state
+        IF NOT renewed OR coalesce(baseline, false)
+           OR (SELECT s.kind FROM audit_log.table_state s
+                WHERE s.table_id = audit_log._table_id(target) AND s.kind IN ('enabled', 'disabled')
+                ORDER BY s.id DESC LIMIT 1) IS DISTINCT FROM 'enabled' THEN
             PERFORM audit_log._register(target, 'enabled', jsonb_build_object(
                 'covered', empty OR coalesce(baseline, false),
                 'partitions', (SELECT coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname)
@@ -927,6 +956,10 @@ CREATE FUNCTION audit_log._enable_schema(
         tracked integer := 0;
         passed integer := 0;
     BEGIN
+        IF schema_name IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'schema_name must not be NULL';
+        END IF;
         IF NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = schema_name) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name',
                 MESSAGE = format('schema %I does not exist', schema_name);
@@ -1515,7 +1548,7 @@ CREATE FUNCTION audit_log._set_grants(caller oid, role regrole, objects text[], 
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = 'only a superuser or the role that installed audit_log may grant rights to it';
         END IF;
-        IF role IS NULL THEN
+        IF role IS NULL OR role::oid = 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'role must not be NULL';
         END IF;
         FOREACH object IN ARRAY objects LOOP
