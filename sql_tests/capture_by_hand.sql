@@ -62,6 +62,15 @@ SELECT count(*) - :seen FROM log;
 SELECT audit_log.disable('t');
 \set SHOW_CONTEXT errors
 
+-- enable() takes its settings over, also before it has ever fired
+CREATE TABLE early (id int PRIMARY KEY, secret text);
+CREATE TRIGGER audit AFTER INSERT ON early FOR EACH ROW EXECUTE FUNCTION audit_log.capture('mask=secret');
+SELECT audit_log.enable('early');
+DROP TRIGGER audit ON early;
+INSERT INTO early VALUES (1, 'x');
+SELECT action, id, changes ->> 'secret' = 'x' AS clear FROM log WHERE "table" = 'early';
+DROP TABLE early;
+
 -- WHEN, columns and fewer events narrow it
 CREATE TABLE u (id int PRIMARY KEY, v int, w int);
 CREATE TRIGGER only_v AFTER UPDATE OF v ON u FOR EACH ROW WHEN (new.v > 10) EXECUTE FUNCTION audit_log.capture();

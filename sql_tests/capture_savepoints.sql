@@ -80,7 +80,7 @@ CREATE FUNCTION try_t() RETURNS trigger LANGUAGE plpgsql AS $$
       INSERT INTO u VALUES (new.id + 100, 0);
       PERFORM 1 / (new.v % 2);
     EXCEPTION WHEN division_by_zero THEN
-      INSERT INTO t VALUES (new.id + 1000, 'even ' || new.v);
+      INSERT INTO t VALUES (new.id + 500, 'even ' || new.v);
     END;
     RETURN NULL;
   END $$;

@@ -255,6 +255,17 @@ refuse_user_column(Relation rel, const char *column)
 			 errhint("Run audit_log.enable() with another user_column first; '' means none.")));
 }
 
+static void
+refuse_include(Relation rel, const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("cannot drop column \"%s\" of audited table \"%s\"",
+					column, RelationGetRelationName(rel)),
+			 errdetail("No column would be left in the setting include of the table's audit."),
+			 errhint("Run audit_log.enable() with another include first; '{}' means every column.")));
+}
+
 /*
  * The trigger's arguments with the columns' names of now; NIL where none is
  * different.
@@ -270,6 +281,9 @@ arguments_now(Relation rel, const Trigger *trigger, List *former)
 	List	   *include = names_now(former, settings->include, &changed);
 	List	   *mask = names_now(former, settings->mask, &changed);
 
+	/* without a name the setting would mean every column */
+	if (settings->include != NIL && include == NIL)
+		refuse_include(rel, linitial(settings->include));
 	for (int i = 0; i < trigger->tgnargs; i++)
 	{
 		char	   *arg = trigger->tgargs[i];

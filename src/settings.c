@@ -77,7 +77,7 @@ bad_argument(const char *table, const char *argument)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid argument \"%s\" of the audit trigger on table \"%s\"",
 					argument, table),
-			 errhint("Run audit_log.enable() on the table to write its settings anew.")));
+			 errhint("Drop the trigger; then run audit_log.enable(), or create it again, with other arguments.")));
 }
 
 static int
