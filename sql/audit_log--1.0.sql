@@ -1093,6 +1093,7 @@ CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
              WHERE m <> root AND NOT EXISTS (
                 SELECT FROM pg_trigger t WHERE t.tgrelid = m AND t.tgname = 'audit_log_truncate'
                    AND t.tgfoid = 'audit_log.capture_truncate()'::regprocedure)
+             ORDER BY m::text
         LOOP
             PERFORM audit_log._add_statement_triggers(member, always);
             IF always THEN
