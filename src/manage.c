@@ -349,6 +349,15 @@ audit_log_register(PG_FUNCTION_ARGS)
 		detail = JsonbToCString(NULL, &json->root, VARSIZE(json));
 	}
 	al_register_state(table, kind, detail);
+
+	/* or the state would say that the log is complete from here on */
+	if (kind != NULL && strcmp(kind, "enabled") == 0 &&
+		al_register_paused(table->table_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" is paused in this transaction",
+						table->schema, table->name),
+				 errhint("Run audit_log.enable() in the next transaction.")));
 	relation_close(rel, NoLock);
 	PG_RETURN_INT32(table->table_id);
 }

@@ -181,7 +181,8 @@ deputed_events(Relation rel, const Trigger *self)
 
 	if (main != NULL && al_table_trigger_fires(main))
 		return main->tgoid != self->tgoid ? TRIGGER_TYPE_EVENT_MASK : 0;
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	/* a trigger of the user's may have dropped ours while their events wait */
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
 		const Trigger *other = &rel->trigdesc->triggers[i];
 
