@@ -376,9 +376,10 @@ follow_transaction(XactEvent event, void *arg)
 			finish_transaction();
 			break;
 		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
 			end_transaction(true);
 			break;
+		case XACT_EVENT_PREPARE:	/* may yet be rolled back: what it has
+									 * registered must not be relied on */
 		case XACT_EVENT_ABORT:
 			end_transaction(false);
 			break;
