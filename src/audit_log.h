@@ -265,21 +265,45 @@ typedef struct AlFixed
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
 extern void al_fixed_leave(AlFixed *saved);
+/* what a type's output function needs, of whatever type */
+extern AlFixedNeed al_fixed_text_need(Oid typid);
 
 /* ---------------------------------------------------------------- layer 2 */
 
 /*
- * encode.c: a column's value to an AlValue, by rules prepared once a column.
- * The caller has entered the fixed settings that the encoder needs.  Results
- * point into the datum or into CurrentMemoryContext.
+ * encode_single.c: a value that is neither array nor composite to an AlValue.
+ * The caller has entered the fixed settings that are needed.  Results point
+ * into the datum or into CurrentMemoryContext.
+ */
+typedef struct AlSingle
+{
+	Oid			typid;			/* never a domain */
+	FmgrInfo	output;
+	AlFixedNeed need;			/* of encode: the caller's to enter */
+	AlFixedNeed text_need;		/* of the output function: entered by
+								 * al_encode_single_pg */
+	bool		verify;			/* whether its text is in the database's
+								 * encoding: not all types care */
+
+	/* whole: the value is a column's, not part of an array or a composite */
+	void		(*encode) (struct AlSingle *single, Datum value, AlValue *out,
+						   bool whole);
+} AlSingle;
+
+extern void al_encode_single_prepare(AlSingle *single, Oid typid, MemoryContext cxt);
+extern void al_encode_single_pg(AlSingle *single, Datum value, AlValue *out);
+/* an object whose only key is $pg */
+extern bool al_encode_single_is_pg(const JsonbContainer *container);
+
+/*
+ * encode.c: a column's value to an AlValue, by rules prepared once a column;
+ * as for encode_single.c, the caller has entered the settings.
  */
 typedef struct AlEncoder AlEncoder;
 
 extern AlEncoder *al_encode_prepare(Oid typid, int32 typmod, MemoryContext cxt);
 extern AlFixedNeed al_encode_need(const AlEncoder *encoder);
 extern void al_encode_value(AlEncoder *encoder, Datum value, AlValue *out);
-/* an object whose only key is $pg */
-extern bool al_encode_is_pg(const JsonbContainer *container);
 
 /*
  * decode.c: the way back, through the types' input functions.  All enter the
@@ -287,15 +311,10 @@ extern bool al_encode_is_pg(const JsonbContainer *container);
  */
 typedef struct AlDecoder AlDecoder;
 
-/* a column's value as it stands in changes: AL_PG is recognised */
-extern void al_decode_from_jsonb(AlValue *out, const JsonbValue *value);
-extern Datum al_decode_value(const AlValue *value, Oid typid, int32 typmod,
-							 bool *isnull);
 /* columns that the object lacks are NULL; keys that are no column: 42703 */
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
 extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
 							  Datum *values, bool *nulls);
-extern HeapTuple al_decode_row(TupleDesc tupdesc, Jsonb *object);
 
 /*
  * delta.c: makes jsondiffpatch deltas between JSON values.

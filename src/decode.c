@@ -396,13 +396,13 @@ read_value(AlReader *reader, const AlValue *value, bool *isnull)
  * and a string stands for that text.  (With anything but a string it stands
  * for itself; encode.c writes no such thing.)
  */
-void
-al_decode_from_jsonb(AlValue *out, const JsonbValue *value)
+static void
+column_from_jsonb(AlValue *out, const JsonbValue *value)
 {
 	JsonbValue	item;
 
 	al_jsonbuild_from_jsonb(out, value);
-	if (out->kind == AL_CONTAINER && al_encode_is_pg(out->container) &&
+	if (out->kind == AL_CONTAINER && al_encode_single_is_pg(out->container) &&
 		getKeyJsonValueFromContainer(out->container, "$pg", 3, &item) != NULL &&
 		item.type == jbvString)
 	{
@@ -410,26 +410,6 @@ al_decode_from_jsonb(AlValue *out, const JsonbValue *value)
 		out->string = item.val.string.val;
 		out->len = item.val.string.len;
 	}
-}
-
-Datum
-al_decode_value(const AlValue *value, Oid typid, int32 typmod, bool *isnull)
-{
-	AlReader   *reader = prepare_reader(typid, typmod, CurrentMemoryContext);
-	AlFixed		saved;
-	volatile Datum result = (Datum) 0;
-
-	al_fixed_enter(&saved, AL_FIXED_ALL);
-	PG_TRY();
-	{
-		result = read_value(reader, value, isnull);
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
-	return result;
 }
 
 static int
@@ -533,7 +513,7 @@ read_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 		(void) JsonbIteratorNext(&it, &item, true);
 		if (current->virtual)
 			continue;
-		al_decode_from_jsonb(&value, &item);
+		column_from_jsonb(&value, &item);
 		values[current->attno] = read_value(current->reader, &value,
 											&nulls[current->attno]);
 	}
@@ -564,49 +544,4 @@ al_decode_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 		al_fixed_leave(&saved);
 	}
 	PG_END_TRY();
-}
-
-/* For one row; for many, prepare a decoder. */
-HeapTuple
-al_decode_row(TupleDesc tupdesc, Jsonb *object)
-{
-	AlDecoder  *decoder = al_decode_prepare(tupdesc, CurrentMemoryContext);
-	Datum	   *values = palloc(sizeof(Datum) * Max(tupdesc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(tupdesc->natts, 1));
-
-	al_decode_columns(decoder, object, values, nulls);
-	return heap_form_tuple(tupdesc, values, nulls);
-}
-
-/* ------------------------------------------------------------------------
- * SQL
- * ------------------------------------------------------------------------
- */
-
-PG_FUNCTION_INFO_V1(audit_log_decode_row);
-
-/*
- * audit_log_decode_row(anyelement, jsonb) returns anyelement
- *
- * The row that the object of an INSERT's changes stands for, of the type of
- * the first argument (NULL::mine).
- */
-Datum
-audit_log_decode_row(PG_FUNCTION_ARGS)
-{
-	Oid			typid = get_fn_expr_argtype(fcinfo->flinfo, 0);
-	TupleDesc	tupdesc;
-	HeapTuple	tuple;
-
-	if (!OidIsValid(typid) || get_typtype(typid) != TYPTYPE_COMPOSITE)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the first argument must be of a table's row type"),
-				 errhint("Write NULL::name_of_the_table.")));
-	if (PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-
-	tupdesc = lookup_rowtype_tupdesc_copy(typid, -1);
-	tuple = al_decode_row(tupdesc, PG_GETARG_JSONB_P(1));
-	PG_RETURN_DATUM(heap_copy_tuple_as_datum(tuple, tupdesc));
 }

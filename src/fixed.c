@@ -23,11 +23,13 @@
 #include "audit_log.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/xml.h"
 
 /*
@@ -44,6 +46,100 @@ extern PGDLLIMPORT char *locale_monetary;
 
 /* for the life of the backend; the server caches time zones as long */
 static pg_tz *utc = NULL;
+
+/*
+ * What the text of a type's output function depends on.  Types that stand
+ * nowhere here may depend on anything: those of extensions and users, money,
+ * those named reg..., and built-in types of versions yet to come.
+ */
+AlFixedNeed
+al_fixed_text_need(Oid typid)
+{
+	Oid			element;
+
+	switch (typid)
+	{
+		case BOOLOID:
+		case CHAROID:
+		case NAMEOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case INT2VECTOROID:
+		case OIDOID:
+		case OIDVECTOROID:
+		case TIDOID:
+		case XIDOID:
+		case XID8OID:
+		case CIDOID:
+		case NUMERICOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case REFCURSOROID:
+		case UUIDOID:
+		case BITOID:
+		case VARBITOID:
+		case INETOID:
+		case CIDROID:
+		case MACADDROID:
+		case MACADDR8OID:
+		case JSONOID:
+		case JSONBOID:
+		case JSONPATHOID:
+		case XMLOID:
+		case TSVECTOROID:
+		case TSQUERYOID:
+		case PG_LSNOID:
+		case TXID_SNAPSHOTOID:
+		case PG_SNAPSHOTOID:
+		case ACLITEMOID:
+			return AL_FIXED_NOTHING;
+
+		case FLOAT4OID:
+		case FLOAT8OID:
+		case DATEOID:
+		case TIMEOID:
+		case TIMETZOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+		case INTERVALOID:
+		case BYTEAOID:
+		case POINTOID:
+		case LSEGOID:
+		case PATHOID:
+		case BOXOID:
+		case POLYGONOID:
+		case LINEOID:
+		case CIRCLEOID:
+			return AL_FIXED_VARIABLES;
+
+		default:
+			break;
+	}
+
+	switch (get_typtype(typid))
+	{
+		case TYPTYPE_DOMAIN:
+			return al_fixed_text_need(getBaseType(typid));
+		case TYPTYPE_ENUM:
+			return AL_FIXED_NOTHING;
+		case TYPTYPE_RANGE:
+			return al_fixed_text_need(get_range_subtype(typid));
+		case TYPTYPE_MULTIRANGE:
+			return al_fixed_text_need(get_multirange_range(typid));
+		case TYPTYPE_BASE:
+			element = get_element_type(typid);
+			if (OidIsValid(element))
+				return al_fixed_text_need(element);
+			break;
+		default:
+			break;
+	}
+
+	/* composite types change: all, so that it stays true */
+	return AL_FIXED_ALL;
+}
 
 static void
 set_option(const char *name, const char *value)
