@@ -1625,6 +1625,7 @@ CREATE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RET
         made integer;
         partition record;
         purged integer;
+        timeout text := current_setting('lock_timeout');
     BEGIN
         IF NOT audit_log._is_keeper(caller) THEN
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
@@ -1643,26 +1644,34 @@ CREATE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RET
         RAISE NOTICE 'audit_log: % partitions made, % months ahead', made, audit_log._months_ahead();
 
         FOR partition IN
-            SELECT c.oid::regclass AS name, c.relname
+            SELECT c.oid::regclass::text AS name, c.relname
               FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
              WHERE i.inhparent = 'audit_log.change'::regclass AND c.relname ~ '^change_\d{4}_\d\d$'
                AND to_timestamp(substr(c.relname, 8), 'YYYY_MM') + interval '1 month' <= clock_timestamp() - keep
              ORDER BY c.relname
         LOOP
-            -- parent first, as readers and writers lock them
-            LOCK TABLE ONLY audit_log.change IN ACCESS EXCLUSIVE MODE;
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', partition.name);
-            -- what looks back past this must know that something is missing
-            EXECUTE format('SELECT count(audit_log._note_state(p.table_id, ''gap'', %L)) '
-                'FROM (SELECT DISTINCT table_id FROM %s) p',
-                jsonb_build_object('reason', 'history purged', 'partition', partition.name::text), partition.name)
-                INTO purged;
-            EXECUTE format('ALTER TABLE audit_log.change DETACH PARTITION %s', partition.name);
-            IF expired = 'drop' THEN
-                EXECUTE format('DROP TABLE %s', partition.name);
-            END IF;
-            RAISE NOTICE 'audit_log: % %, history of % tables', partition.name,
-                CASE expired WHEN 'drop' THEN 'dropped' ELSE 'detached' END, purged;
+            BEGIN
+                -- what looks back past this must know that something is missing; read before
+                -- anything is locked, since a month that is over gets no more rows
+                EXECUTE format('SELECT count(audit_log._note_state(p.table_id, ''gap'', %L)) '
+                    'FROM (SELECT DISTINCT table_id FROM %s) p',
+                    jsonb_build_object('reason', 'history purged', 'partition', partition.name), partition.name)
+                    INTO purged;
+                -- writers queue behind us, so not for long; the parent first, as readers
+                -- and writers lock them
+                PERFORM set_config('lock_timeout', '2s', true);
+                LOCK TABLE ONLY audit_log.change IN ACCESS EXCLUSIVE MODE;
+                EXECUTE format('ALTER TABLE audit_log.change DETACH PARTITION %s', partition.name);
+                IF expired = 'drop' THEN
+                    EXECUTE format('DROP TABLE %s', partition.name);
+                END IF;
+                PERFORM set_config('lock_timeout', timeout, true);
+                RAISE NOTICE 'audit_log: % %, history of % tables', partition.name,
+                    CASE expired WHEN 'drop' THEN 'dropped' ELSE 'detached' END, purged;
+            EXCEPTION WHEN lock_not_available THEN
+                RAISE NOTICE 'audit_log: partition % and later ones are left for later: the lock was not to be had', partition.name;
+                EXIT;
+            END;
         END LOOP;
     END
     $$;
