@@ -200,7 +200,7 @@ prepare(Relation rel, const char *text)
 	ChangeVarNodes(expr, NEW_VARNO, OUTER_VAR, 0);
 	condition->estate = CreateExecutorState();
 	condition->user = GetUserId();
-	condition->state = ExecPrepareExpr((Expr *) expr, condition->estate);
+	condition->state = ExecPrepareQual(make_ands_implicit((Expr *) expr), condition->estate);
 	MemoryContextSwitchTo(old);
 	return condition;
 }

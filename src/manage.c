@@ -198,7 +198,7 @@ audit_log_as_owner(PG_FUNCTION_ARGS)
 		dest = CreateDestReceiver(DestTuplestore);
 		SetTuplestoreDestReceiverParams(dest, rsinfo->setResult,
 										rsinfo->econtext->ecxt_per_query_memory,
-										true, rsinfo->setDesc, NULL);
+										false, rsinfo->setDesc, NULL);
 		run_as_owner(inner_call("SELECT * FROM", function, nargs), params, dest,
 					 NULL, NULL, rettype, NULL);
 		return (Datum) 0;
@@ -496,6 +496,45 @@ audit_log_is_empty(PG_FUNCTION_ARGS)
 	}
 	UnregisterSnapshot(snapshot);
 	PG_RETURN_BOOL(empty);
+}
+
+/*
+ * audit_log._latest(query text, table regclass) RETURNS text: the one value of
+ * a query of ours with the table as $1, as committed now.  The statements of a
+ * function see what the transaction's snapshot does, which under REPEATABLE
+ * READ may be older than the lock that enable() and the event triggers hold.
+ */
+PG_FUNCTION_INFO_V1(audit_log_latest);
+Datum
+audit_log_latest(PG_FUNCTION_ARGS)
+{
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {PG_GETARG_DATUM(1)};
+	SPIPlanPtr	plan;
+	char	   *value = NULL;
+	text	   *result = NULL;
+	MemoryContext cxt = CurrentMemoryContext;
+
+	SPI_connect();
+	plan = SPI_prepare(sql, 1, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+							 InvalidSnapshot, true, false, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not run \"%s\"", sql);
+	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (value != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		result = cstring_to_text(value);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(result);
 }
 
 /* audit_log._set_mask_key(key bytea) RETURNS void */
