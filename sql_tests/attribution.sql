@@ -95,17 +95,37 @@ INSERT INTO t (v) VALUES ('not under the unused id');
 SELECT row - :seen AS row, user_id, v FROM who OFFSET :n;
 SELECT transaction_id = :reserved AS third, transaction_id = :reserved2 AS under, transaction_id = :unused AS unused
   FROM audit_log.audit_logs WHERE table_schema = 'attribution' AND changes ->> 'v' ~ 'reserved|unused' ORDER BY id;
--- a reserved id whose row was rolled back is used again, or a new one: but the row is there
+-- an id that was told is kept to, though its row was rolled back
 BEGIN;
 SELECT audit_log.transaction_id() AS reserved3 \gset
 SAVEPOINT a;
 INSERT INTO t (v) VALUES ('rolled back');
 ROLLBACK TO a;
 INSERT INTO t (v) VALUES ('after it');
-SELECT count(*) AS "row there", bool_and(l.transaction_id = audit_log.transaction_id()) AS "in force"
+SELECT count(*) AS "row there", bool_and(l.transaction_id = audit_log.transaction_id()) AS "in force",
+       bool_and(l.transaction_id = :reserved3) AS "as told"
   FROM audit_log.audit_logs l JOIN audit_log.transaction t ON t.id = l.transaction_id
  WHERE table_schema = 'attribution' AND l.changes ->> 'v' = 'after it';
 COMMIT;
+BEGIN;
+INSERT INTO t (v) VALUES ('the outer one');
+SELECT audit_log.transaction_id() AS outer \gset
+SAVEPOINT a;
+SELECT audit_log.set_context('inner');
+INSERT INTO t (v) VALUES ('rolled back');
+SELECT audit_log.transaction_id() AS inner \gset
+SAVEPOINT b;
+SELECT audit_log.new_transaction();
+INSERT INTO t (v) VALUES ('rolled back');
+ROLLBACK TO a;
+SELECT audit_log.transaction_id() = :outer AS "outer again", :inner > :outer AS rising;
+INSERT INTO t (v) VALUES ('under the outer one');
+SELECT audit_log.set_context('later');
+INSERT INTO t (v) VALUES ('a further one');
+SELECT audit_log.transaction_id() > :outer AS rising;
+COMMIT;
+SELECT count(DISTINCT l.transaction_id) AS rows, count(t.id) AS there FROM audit_log.audit_logs l LEFT JOIN audit_log.transaction t ON t.id = l.transaction_id
+ WHERE table_schema = 'attribution' AND l.changes ->> 'v' IN ('the outer one', 'under the outer one', 'a further one');
 
 -- a context that is no JSON, or too deep; the change is made all the same
 SELECT count(*) AS n FROM who \gset

@@ -37,7 +37,9 @@ typedef struct TransactionRow
 
 static TransactionRow *in_force = NULL; /* all in TopTransactionContext */
 static bool force_new = false;	/* new_transaction() was called since */
-static int64 reserved_id = 0;	/* transaction_id() gave it away */
+static int64 reserved_id = 0;	/* the next row's id: transaction_id() gave it
+								 * away */
+static int64 given_id = 0;		/* what transaction_id() returned last */
 
 /* the setting audit_log.context, parsed; valid while the text is the same */
 static char *context_text = NULL;
@@ -389,9 +391,11 @@ al_session_transaction_id(void)
 		 */
 		if (in_force != NULL && al_session_user(NULL) == NULL &&
 			al_session_row_id(in_force->user) != 0)
-			return in_force->id;
-		id = reserved_id = al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
+			id = in_force->id;
+		else
+			id = reserved_id = al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
 	}
+	given_id = id;
 	return id;
 }
 
@@ -400,6 +404,7 @@ al_session_force_new(void)
 {
 	force_new = true;
 	reserved_id = 0;
+	given_id = 0;
 }
 
 /* ---- following the transaction ---- */
@@ -410,6 +415,7 @@ al_session_end_transaction(void)
 	in_force = NULL;
 	force_new = false;
 	reserved_id = 0;
+	given_id = 0;
 }
 
 void
@@ -424,5 +430,13 @@ void
 al_session_abort_sub(SubTransactionId subid)
 {
 	while (in_force && in_force->subid == subid)
+	{
+		/*
+		 * Whoever was told this id still counts on it, and nothing bears it
+		 * any more; it is higher than those of the rows that are left.
+		 */
+		if (in_force->id == given_id)
+			reserved_id = given_id;
 		in_force = in_force->older;
+	}
 }
