@@ -282,6 +282,11 @@ CREATE FUNCTION audit_log._follow(target regclass) RETURNS boolean
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_follow';
 CREATE FUNCTION audit_log._former_name(target regclass) RETURNS text[]
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_former_name';
+CREATE FUNCTION audit_log._latest(query text, target regclass) RETURNS text
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_latest';
+COMMENT ON FUNCTION audit_log._latest(text, regclass) IS
+    'the one value of a query about a table ($1), as committed now: the transaction''s snapshot may be older than the table''s lock';
+
 CREATE FUNCTION audit_log._trigger_settings(target regclass, trigger_name text) RETURNS jsonb
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_trigger_settings';
 CREATE FUNCTION audit_log._set_trigger_arguments(target regclass, trigger_name text, arguments text[]) RETURNS void
@@ -394,9 +399,8 @@ CREATE FUNCTION audit_log._months_ahead() RETURNS integer
     DECLARE
         n integer := 1;
     BEGIN
-        WHILE EXISTS (SELECT FROM pg_inherits i
-                       WHERE i.inhparent = 'audit_log.change'::regclass
-                         AND i.inhrelid = to_regclass(audit_log._partition_name(n))) LOOP
+        -- no query of pg_inherits, which would see what the transaction's snapshot does
+        WHILE pg_partition_root(to_regclass(audit_log._partition_name(n))) = 'audit_log.change'::regclass LOOP
             n := n + 1;
         END LOOP;
         RETURN n;
@@ -426,9 +430,7 @@ CREATE FUNCTION audit_log._make_partitions(months integer) RETURNS integer
     BEGIN
         FOR n IN 0 .. months - 1 LOOP
             partition := audit_log._partition_name(n);
-            CONTINUE WHEN EXISTS (SELECT FROM pg_inherits i
-                                   WHERE i.inhparent = 'audit_log.change'::regclass
-                                     AND i.inhrelid = to_regclass(partition));
+            CONTINUE WHEN pg_partition_root(to_regclass(partition)) = 'audit_log.change'::regclass;
             BEGIN
                 IF to_regclass(partition) IS NOT NULL THEN
                     RAISE NOTICE 'audit_log: table % is there but is no partition of audit_log.change', partition;
@@ -696,8 +698,7 @@ CREATE FUNCTION audit_log._add_triggers(target regclass, arguments text[], alway
     DECLARE
         member regclass;
     BEGIN
-        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgname = 'audit_log_row'
-                    AND t.tgfoid = 'audit_log.capture()'::regprocedure) THEN
+        IF audit_log._trigger_settings(target, 'audit_log_row') IS NOT NULL THEN
             PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', arguments);
         ELSE
             EXECUTE format('CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON %s '
@@ -763,16 +764,17 @@ CREATE FUNCTION audit_log._enable(
                 NULL;
             END;
         ELSE
-            SELECT t.tgname INTO hand_made FROM pg_trigger t
-             WHERE t.tgrelid = target AND t.tgfoid = 'audit_log.capture()'::regprocedure
-             ORDER BY t.tgname LIMIT 1;
+            hand_made := audit_log._latest('SELECT min(t.tgname::text COLLATE "C") FROM pg_trigger t
+                WHERE t.tgrelid = $1 AND t.tgfoid = ''audit_log.capture()''::regprocedure', target);
             former := audit_log._trigger_settings(target, hand_made);
         END IF;
         -- a trigger attached by hand may not be registered yet: no row, and its settings stand
-        SELECT t.uid, t.settings INTO uid, recorded
-          FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.oid = target AND t.table_schema = n.nspname AND t.table_name = c.relname
-           AND t.dropped_at IS NULL;
+        recorded := audit_log._latest('SELECT (SELECT jsonb_build_object(''uid'', t.uid, ''settings'', t.settings)
+               FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.oid = $1 AND t.table_schema = n.nspname AND t.table_name = c.relname
+                AND t.dropped_at IS NULL)', target);
+        uid := recorded ->> 'uid';
+        recorded := recorded -> 'settings';
         former := coalesce(former, recorded);
         uid := coalesce(uid, gen_random_uuid());
 
@@ -808,9 +810,9 @@ CREATE FUNCTION audit_log._enable(
         empty := audit_log._is_empty(target);
         -- a trigger of a restored schema, or made by hand under the name, is there without a state
         IF NOT renewed OR coalesce(baseline, false)
-           OR (SELECT s.kind FROM audit_log.table_state s
-                WHERE s.table_id = audit_log._table_id(target) AND s.kind IN ('enabled', 'disabled')
-                ORDER BY s.id DESC LIMIT 1) IS DISTINCT FROM 'enabled' THEN
+           OR audit_log._latest('SELECT (SELECT s.kind FROM audit_log.table_state s
+                WHERE s.table_id = audit_log._table_id($1) AND s.kind IN (''enabled'', ''disabled'')
+                ORDER BY s.id DESC LIMIT 1)', target) IS DISTINCT FROM 'enabled' THEN
             PERFORM audit_log._register(target, 'enabled', jsonb_build_object(
                 'covered', empty OR coalesce(baseline, false),
                 'partitions', (SELECT coalesce(jsonb_agg(format('%I.%I', n.nspname, c.relname)
@@ -883,10 +885,10 @@ CREATE FUNCTION audit_log._drop_statement_triggers(target regclass) RETURNS void
     DECLARE
         name text;
     BEGIN
-        FOR name IN SELECT t.tgname FROM pg_trigger t
-                     WHERE t.tgrelid = target AND NOT t.tgisinternal
-                       AND t.tgfoid IN ('audit_log.capture_flush()'::regprocedure,
-                                        'audit_log.capture_truncate()'::regprocedure) LOOP
+        FOR name IN SELECT unnest(audit_log._latest('SELECT array_agg(t.tgname) FROM pg_trigger t
+                     WHERE t.tgrelid = $1 AND NOT t.tgisinternal
+                       AND t.tgfoid IN (''audit_log.capture_flush()''::regprocedure,
+                                        ''audit_log.capture_truncate()''::regprocedure)', target)::text[]) LOOP
             EXECUTE format('DROP TRIGGER %I ON %s', name, target);
         END LOOP;
     END
@@ -1119,12 +1121,12 @@ CREATE FUNCTION audit_log._follow_detached(root regclass) RETURNS void
     DECLARE
         member regclass;
     BEGIN
-        FOR member IN
-            SELECT t.tgrelid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-             WHERE t.tgname = 'audit_log_truncate' AND NOT c.relispartition
-               AND t.tgfoid = 'audit_log.capture_truncate()'::regprocedure
-               AND NOT EXISTS (SELECT FROM pg_trigger r WHERE r.tgrelid = t.tgrelid
-                                AND r.tgfoid = 'audit_log.capture()'::regprocedure)
+        FOR member IN SELECT unnest(audit_log._latest(
+            'SELECT array_agg(t.tgrelid ORDER BY t.tgrelid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+              WHERE t.tgname = ''audit_log_truncate'' AND NOT c.relispartition
+                AND t.tgfoid = ''audit_log.capture_truncate()''::regprocedure
+                AND NOT EXISTS (SELECT FROM pg_trigger r WHERE r.tgrelid = t.tgrelid
+                                 AND r.tgfoid = ''audit_log.capture()''::regprocedure)', root)::oid[])
         LOOP
             PERFORM audit_log._drop_statement_triggers(m) FROM audit_log._members(member) m;
             IF audit_log._trigger_settings(root, 'audit_log_row') IS NOT NULL THEN
