@@ -680,6 +680,7 @@ CREATE FUNCTION audit_log._add_statement_triggers(target regclass, always boolea
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
+        PERFORM audit_log._check_trigger_names(target);
         EXECUTE format('CREATE OR REPLACE TRIGGER audit_log_flush AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
             'FOR EACH STATEMENT EXECUTE FUNCTION audit_log.capture_flush()', target);
         EXECUTE format('CREATE OR REPLACE TRIGGER audit_log_truncate BEFORE TRUNCATE ON %s '
@@ -692,12 +693,36 @@ CREATE FUNCTION audit_log._add_statement_triggers(target regclass, always boolea
     $$;
 COMMENT ON FUNCTION audit_log._add_statement_triggers(regclass, boolean) IS 'makes the triggers that partitions do not inherit';
 
+/* a trigger of the user's under one of our names would be replaced by ours, or be in its way */
+CREATE FUNCTION audit_log._check_trigger_names(target regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        name text;
+    BEGIN
+        SELECT t.tgname INTO name FROM pg_trigger t
+         WHERE t.tgrelid = target AND t.tgname IN ('audit_log_row', 'audit_log_flush', 'audit_log_truncate')
+           AND t.tgfoid <> CASE t.tgname WHEN 'audit_log_row' THEN 'audit_log.capture()'
+                                         WHEN 'audit_log_flush' THEN 'audit_log.capture_flush()'
+                                         ELSE 'audit_log.capture_truncate()' END::regprocedure
+         ORDER BY t.tgname LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+                MESSAGE = format('table %s has a trigger %I that is not one of audit_log''s', target, name),
+                DETAIL = 'audit_log gives its own triggers that name.',
+                HINT = format('Give it another name: ALTER TRIGGER %I ON %s RENAME TO …', name, target);
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._check_trigger_names(regclass) IS 'refuses a table that has a trigger of another''s under one of our names';
+
 CREATE FUNCTION audit_log._add_triggers(target regclass, arguments text[], always boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         member regclass;
     BEGIN
+        PERFORM audit_log._check_trigger_names(m) FROM audit_log._members(target) m;
         IF audit_log._trigger_settings(target, 'audit_log_row') IS NOT NULL THEN
             PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', arguments);
         ELSE
@@ -1097,6 +1122,13 @@ CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
                    AND t.tgfoid = 'audit_log.capture_truncate()'::regprocedure)
              ORDER BY m::text
         LOOP
+            IF EXISTS (SELECT FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam
+                        WHERE c.oid = member AND (c.relkind NOT IN ('r', 'p') OR c.relkind = 'r' AND a.amname <> 'heap')) THEN
+                RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+                    MESSAGE = format('cannot make %s a partition of audited table %s', member, root),
+                    DETAIL = 'It is not kept by the table access method heap.',
+                    HINT = format('Run audit_log.disable(%L) first.', root::text);
+            END IF;
             PERFORM audit_log._add_statement_triggers(member, always);
             IF always THEN
                 EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER audit_log_row', member);
@@ -1229,7 +1261,13 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text) RETURNS 
         FOR command IN SELECT DISTINCT c.classid, c.objid, c.command_tag, c.object_identity
                          FROM pg_event_trigger_ddl_commands() c
                         WHERE c.classid IN ('pg_class'::regclass, 'pg_namespace'::regclass)
-                          AND c.object_type IN ('table', 'table column', 'schema') LOOP
+                          AND c.object_type IN ('table', 'table column', 'foreign table', 'schema')
+                        UNION
+                       -- ALTER TYPE … CASCADE alters the tables OF the type
+                       SELECT c.classid, t.oid, 'ALTER TABLE', NULL
+                         FROM pg_event_trigger_ddl_commands() c
+                         JOIN pg_class y ON c.classid = 'pg_class'::regclass AND y.oid = c.objid AND y.relkind = 'c'
+                         JOIN pg_class t ON t.reloftype = y.reltype AND t.relkind IN ('r', 'p') LOOP
             IF command.classid = 'pg_namespace'::regclass THEN
                 SELECT n.nspname INTO schema FROM pg_namespace n WHERE n.oid = command.objid;
                 IF renamed <> '' THEN
@@ -1812,7 +1850,7 @@ CREATE EVENT TRIGGER audit_log_attach ON ddl_command_start
 COMMENT ON EVENT TRIGGER audit_log_attach IS 'audit_log refuses to attach a table that is audited by itself';
 CREATE EVENT TRIGGER audit_log_ddl ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
-                 'CREATE SCHEMA', 'ALTER SCHEMA')
+                 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
     EXECUTE FUNCTION audit_log.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER audit_log_ddl IS 'audit_log follows renames, columns, partitions and new tables';
 /* of every command: DROP TYPE … CASCADE, say, drops tables too */

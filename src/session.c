@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -85,10 +86,16 @@ parse_json(const char *text)
 	return result;
 }
 
+/* longer than a jsonb can be, the text is cut: the change must not fail for it */
+#define MAX_CONTEXT_STRING (64 * 1024 * 1024)
+
 static Jsonb *
 json_string(const char *text)
 {
 	AlValue		value = {.kind = AL_STRING,.string = text,.len = strlen(text)};
+
+	if (value.len > MAX_CONTEXT_STRING)
+		value.len = pg_mbcliplen(text, value.len, MAX_CONTEXT_STRING);
 
 	return al_jsonbuild_scalar(&value);
 }
