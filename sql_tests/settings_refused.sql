@@ -39,6 +39,33 @@ SELECT audit_log.enable(NULL);
 SELECT audit_log.enable('no_such_table');
 SELECT audit_log.enable(0::oid::regclass);
 SELECT audit_log.enable(4294967295::oid::regclass);
+-- nor can a foreign table become a partition of a tracked one, as it comes or later
+CREATE FOREIGN TABLE pf2 (id int) SERVER settings_refused_server;
+BEGIN;
+SELECT audit_log.enable('p');
+SAVEPOINT a;
+CREATE FOREIGN TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) SERVER settings_refused_server;
+ROLLBACK TO a;
+ALTER TABLE p ATTACH PARTITION pf2 FOR VALUES FROM (20) TO (30);
+ROLLBACK TO a;
+ALTER TABLE p ADD v text;
+ROLLBACK;
+-- a trigger of the user's under a name that we need stays what it is
+CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'mine: %', TG_NAME; RETURN NULL; END $$;
+CREATE TRIGGER audit_log_flush AFTER INSERT ON p1 FOR EACH STATEMENT EXECUTE FUNCTION theirs();
+CREATE TABLE named (id int);
+CREATE TRIGGER audit_log_row AFTER INSERT ON named FOR EACH ROW EXECUTE FUNCTION theirs();
+SELECT audit_log.enable('p');
+SELECT audit_log.enable('named');
+INSERT INTO p1 VALUES (1);
+INSERT INTO named VALUES (1);
+DROP TABLE named;
+ALTER TABLE p DETACH PARTITION p1;
+BEGIN;
+SELECT audit_log.enable('p');
+ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (10);
+ROLLBACK;
+DROP TRIGGER audit_log_flush ON p1;
 -- settings that cannot be
 SELECT audit_log.enable('t', exclude => '{nothing}');
 SELECT audit_log.enable('t', exclude => '{v,V}');
@@ -87,7 +114,7 @@ SELECT audit_log.enable_schema('settings_refused', auto => true, condition => 't
 SELECT audit_log.enable_schema(NULL);
 -- nothing half done
 SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid WHERE relnamespace = 'settings_refused'::regnamespace;
-SELECT count(*) FROM audit_log.tracked_table WHERE table_schema = 'settings_refused';
+SELECT table_name FROM audit_log.tracked_table WHERE table_schema = 'settings_refused';
 SELECT count(*) FROM audit_log.tracked_schema WHERE schema_name = 'settings_refused';
 -- nor of a table that is tracked already
 SET client_min_messages = warning;
