@@ -6,6 +6,7 @@ SET search_path = capture_prepared;
 SELECT current_setting('max_prepared_transactions')::int = 0 AS off \gset
 \if :off
   -- the server has max_prepared_transactions = 0: nothing to be tried
+  DROP SCHEMA capture_prepared;
   \quit
 \endif
 CREATE VIEW log AS
