@@ -149,6 +149,13 @@ EXCEPTION WHEN others THEN
 END $$;
 DELETE FROM audit_log.change WHERE id = -1;
 
+-- a masked column comes out in clear nowhere, not as the user either
+CREATE TABLE pa.masked (id int PRIMARY KEY, who text);
+SELECT audit_log.enable('pa.masked', mask => '{who}', user_column => 'who');
+INSERT INTO pa.masked VALUES (1, 'secret'), (2, '');
+SELECT record_id, user_id ~ '^[0-9a-f]{64}$' AS masked, user_id = changes ->> 'who' AS same
+  FROM audit_log.audit_logs WHERE relation = 'pa.masked'::regclass ORDER BY id;
+
 -- revoked: as before
 SELECT audit_log.revoke_admin('regress_admin');
 SET ROLE regress_admin;

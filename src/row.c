@@ -257,5 +257,13 @@ al_row_user(const AlTable *table, TupleTableSlot *new)
 		return NULL;
 	al_encode_value(table->user_column->encoder, datum, &value);
 	string = al_jsonbuild_text(&value, &len);
-	return len > 0 ? pnstrdup(string, len) : NULL;
+	if (len == 0)
+		return NULL;
+	if (table->user_column->masked)
+	{
+		/* a masked column comes out nowhere in clear */
+		al_mask_value(string, len, &value);
+		string = al_jsonbuild_text(&value, &len);
+	}
+	return pnstrdup(string, len);
 }

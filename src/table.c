@@ -463,7 +463,6 @@ fill_columns(AlTable *table, Relation rel, List *key)
 			{
 				table->user_column = palloc0(sizeof(AlColumn));
 				fill_column(table->user_column, att, table);
-				table->user_column->masked = false;
 			}
 		}
 	}
