@@ -84,7 +84,9 @@ CREATE TABLE audit_log.transaction (
     context jsonb,
     undoes jsonb
 );
-CREATE INDEX transaction_user_id_idx ON audit_log.transaction (user_id, timestamp) WHERE user_id IS NOT NULL;
+/* of a part of it: what is too long for an index must not make the change fail */
+CREATE INDEX transaction_user_id_idx ON audit_log.transaction (pg_catalog."left"(user_id, 200), timestamp)
+    WHERE user_id IS NOT NULL;
 CREATE INDEX transaction_timestamp_idx ON audit_log.transaction USING brin (timestamp);
 
 /* no key or index here: each partition has its own (a dump restores those) */
@@ -1517,7 +1519,8 @@ CREATE FUNCTION audit_log._user_changes(caller oid, user_id text, from_time time
                    c.record_id, c.changes, c.transaction_id, c.command, c.old_record_id, r.oid AS relation,
                    t.db_user, t.db_role, t.application_name, t.client_addr, t.context, t.undoes
               FROM (SELECT * FROM audit_log.transaction x
-                     WHERE x.user_id = _user_changes.user_id
+                     WHERE "left"(x.user_id, 200) = "left"(_user_changes.user_id, 200)
+                       AND x.user_id = _user_changes.user_id
                        AND x.timestamp >= coalesce(from_time, '-infinity')
                        AND x.timestamp < coalesce(to_time, 'infinity')
                      ORDER BY x.timestamp DESC) t

@@ -104,3 +104,19 @@ SELECT set_config('audit_log.context', repeat('x', 268435456), true) IS NULL;
 INSERT INTO od_context VALUES (1);
 SELECT jsonb_typeof(context), length(context #>> '{}') FROM audit_log.audit_logs WHERE relation = 'od_context'::regclass;
 ROLLBACK;
+
+-- a user whose name no index can hold; a trigger of ours on the log itself
+CREATE TABLE od_user (id int PRIMARY KEY, by text);
+SELECT audit_log.enable('od_user', user_column => 'by');
+INSERT INTO od_user SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) i;
+SELECT u.record_id, length(u.user_id)
+  FROM od_user t, LATERAL audit_log.user_changes(t.by) u;
+CREATE TRIGGER od AFTER INSERT ON audit_log.transaction FOR EACH ROW EXECUTE FUNCTION audit_log.capture();
+INSERT INTO audit_log.transaction SELECT * FROM audit_log.transaction LIMIT 1 ON CONFLICT DO NOTHING;
+INSERT INTO audit_log.transaction
+    SELECT -id, xid, timestamp, started_at, continues, user_id, db_user, db_role, application_name, client_addr,
+           client_port, backend_pid, context, undoes FROM audit_log.transaction LIMIT 1;
+UPDATE od_user SET id = 2;
+DROP TRIGGER od ON audit_log.transaction;
+SELECT count(*) FROM audit_log.tracked_table WHERE table_schema = 'audit_log';
+DROP TABLE od_user;

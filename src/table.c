@@ -485,6 +485,12 @@ build_table(Relation rel, Trigger *trigger, List *ancestors)
 				 errmsg("cannot audit \"%s\"", RelationGetRelationName(rel)),
 				 errdetail("It is not a table."),
 				 errhint("Drop trigger \"%s\".", trigger->tgname)));
+	if (RelationGetNamespace(rel) == al_catalog_get()->schema)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot audit \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It is part of the log itself."),
+				 errhint("Drop trigger \"%s\".", trigger->tgname)));
 	if (RelationUsesLocalBuffers(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
