@@ -1,7 +1,8 @@
 # The deltas are those of the real jsondiffpatch: for thousands of pairs of hostile
 # documents its patch() makes the new one from the old one and its unpatch() the old one
 # from the new, and its own diff() is the same. The documents go to it as they came,
-# not as jsonb shows them.
+# not as jsonb shows them. So it is for `changes` of thousands of UPDATEs, of documents
+# and of values of every type.
 
 use FindBin;
 use lib $FindBin::RealBin;
@@ -234,6 +235,109 @@ $counts = check_lines(
 		FROM u ORDER BY id}),
 	'`changes` of UPDATEs');
 cmp_ok($counts->{lines}, '>', @pairs / 2, 'most of them were checked');
+
+# ---- and of values of every type, as the fidelity tests have them
+
+# The row objects come from the encoder by way of a trigger of the test's own, in the
+# order in which the log takes its ids: the n-th of these pairs belongs to the n-th
+# UPDATE in the log.
+$node->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', "SET TimeZone = 'UTC'",
+	'-f', "$FindBin::RealBin/../fidelity_types.inc");
+my $library = $node->sql(q{SELECT probin FROM pg_proc WHERE oid = 'audit_log.capture()'::regprocedure});
+$node->sql(qq{
+	CREATE FUNCTION fidelity.encode_row(record) RETURNS jsonb LANGUAGE c AS '$library', 'audit_log_encode_row'} . q{;
+	CREATE TABLE fidelity.tracked (LIKE fidelity.everything);
+	ALTER TABLE fidelity.tracked ADD PRIMARY KEY (id), ADD computed text GENERATED ALWAYS AS (upper(varchar)) STORED;
+	CREATE TABLE fidelity.keyless (LIKE fidelity.everything);
+	INSERT INTO fidelity.tracked SELECT * FROM fidelity.everything WHERE id = 0;
+	INSERT INTO fidelity.tracked (id) SELECT generate_series(1, 9);
+	INSERT INTO fidelity.keyless (id) SELECT generate_series(0, 9);
+
+	CREATE TABLE fidelity.seen (n bigint GENERATED ALWAYS AS IDENTITY, relation regclass, old jsonb, new jsonb);
+	CREATE FUNCTION fidelity.see() RETURNS trigger LANGUAGE plpgsql AS $$
+	DECLARE
+	  nulls jsonb := (SELECT jsonb_object_agg(attname, NULL) FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0);
+	BEGIN
+	  INSERT INTO fidelity.seen (relation, old, new)
+	    VALUES (TG_RELID, nulls || fidelity.encode_row(OLD), nulls || fidelity.encode_row(NEW));
+	  RETURN NULL;
+	END $$;
+	CREATE TRIGGER see AFTER UPDATE ON fidelity.tracked FOR EACH ROW WHEN (OLD *<> NEW) EXECUTE FUNCTION fidelity.see();
+	CREATE TRIGGER see AFTER UPDATE ON fidelity.keyless FOR EACH ROW WHEN (OLD *<> NEW) EXECUTE FUNCTION fidelity.see();
+	SELECT audit_log.enable('fidelity.tracked');
+	SELECT audit_log.enable('fidelity.keyless');
+
+	-- The samples, and one NULL a column; the long ones go through once each, since
+	-- every line holds the whole row twice.
+	ALTER TABLE fidelity.everything ADD PRIMARY KEY (id);
+	CREATE TABLE fidelity.source AS
+	  SELECT a.attname AS name, e.id, length((e.row->a.attname)::text) AS length
+	  FROM (SELECT e.id, fidelity.encode_row(e) AS row FROM fidelity.everything e) e, pg_attribute a
+	  WHERE a.attrelid = 'fidelity.everything'::regclass AND a.attnum > 1;
+	CREATE TABLE fidelity.brief AS
+	  SELECT name, array_agg(id ORDER BY id) FILTER (WHERE length < 500) || min(id) FILTER (WHERE length IS NULL) AS ids
+	  FROM fidelity.source GROUP BY name ORDER BY name;
+
+	-- Columns that are compared inside come more often than others.
+	CREATE PROCEDURE fidelity.updates(target regclass, number int) LANGUAGE plpgsql AS $$
+	DECLARE
+	  list text;
+	BEGIN
+	  FOR i IN 1 .. number LOOP
+	    PERFORM set_config('TimeZone', (ARRAY['UTC', 'Asia/Kathmandu', 'America/St_Johns'])[1 + (random() * 2)::int], true),
+	      set_config('DateStyle', (ARRAY['ISO, DMY', 'German', 'SQL, MDY', 'Postgres, YMD'])[1 + (random() * 3)::int], true),
+	      set_config('IntervalStyle', (ARRAY['postgres', 'sql_standard', 'iso_8601'])[1 + (random() * 2)::int], true),
+	      set_config('extra_float_digits', (ARRAY['1', '-15', '3', '0'])[1 + (random() * 3)::int], true);
+	    SELECT string_agg(format('%I = (SELECT %1$I FROM fidelity.everything WHERE id = %L)', name,
+	        ids[1 + floor(random() * cardinality(ids))::int]), ', ')
+	      INTO list FROM (SELECT * FROM fidelity.brief ORDER BY random() * CASE WHEN name ~ '^json|doc$' THEN 0.05 ELSE 1 END LIMIT 1 + 250 * random() ^ 6) s;
+	    EXECUTE format('UPDATE %s SET %s%s WHERE abs(id) %s', target, CASE WHEN random() < 0.1 THEN 'id = -id, ' END, list,
+	      CASE WHEN random() < 0.95 THEN format('= %s', floor(random() * 10)::int) ELSE '% 4 = 1' END);
+	    COMMIT;
+	  END LOOP;
+	END $$;
+	CREATE PROCEDURE fidelity.long_ones() LANGUAGE plpgsql AS $$
+	DECLARE
+	  s fidelity.source;
+	BEGIN
+	  INSERT INTO fidelity.tracked (id) VALUES (100);
+	  FOR s IN SELECT * FROM fidelity.source WHERE length >= 500 ORDER BY name, id LOOP
+	    EXECUTE format('UPDATE fidelity.tracked SET %I = (SELECT %1$I FROM fidelity.everything WHERE id = %s) WHERE id = 100', s.name, s.id);
+	    EXECUTE format('UPDATE fidelity.tracked SET %I = DEFAULT WHERE id = 100', s.name);
+	  END LOOP;
+	END $$;
+});
+$node->sql(sprintf(q{
+	SELECT setseed(%s);
+	CALL fidelity.updates('fidelity.tracked', 3000);
+	CALL fidelity.updates('fidelity.keyless', 300);
+	CALL fidelity.long_ones()}, $seed % 1000 / 1000));
+is($node->sql(q{
+	SELECT count(*) FROM (SELECT relation, count(*) FROM fidelity.seen GROUP BY 1) s
+	FULL JOIN (SELECT relation, count(*) FROM audit_log.audit_logs
+		WHERE table_schema = 'fidelity' AND action_type = 'UPDATE' GROUP BY 1) l USING (relation, count)
+	WHERE s.relation IS NULL OR l.relation IS NULL}),
+	0, 'the log has just the UPDATEs that changed an image');
+$counts = check_lines(
+	write_lines('types', q{
+		SELECT format('{"name":"%s %s","old":%s,"new":%s,"delta":%s}', relation::text, n, s.old, s.new, l.changes)
+		FROM (SELECT relation, row_number() OVER (PARTITION BY relation ORDER BY n) AS n, old, new FROM fidelity.seen) s
+		JOIN (SELECT relation, row_number() OVER (PARTITION BY relation ORDER BY id) AS n, changes FROM audit_log.audit_logs
+			WHERE table_schema = 'fidelity' AND action_type = 'UPDATE') l USING (relation, n)
+		ORDER BY relation::text COLLATE "C", n}),
+	'`changes` of UPDATEs of all types');
+is($counts->{wrong}, 0, 'none is wrong');
+cmp_ok($counts->{lines}, '>', 3000, 'of thousands');
+is($counts->{lines}, $node->sql('SELECT count(*) FROM fidelity.seen'), 'which are all');
+cmp_ok($node->sql(q{SELECT count(*) FROM fidelity.seen WHERE relation = 'fidelity.keyless'::regclass}), '>', 200,
+	'of the table without key too');
+is($node->sql(q{
+	WITH d AS (SELECT d.value FROM audit_log.audit_logs AS l, jsonb_each(l.changes) AS d
+		WHERE l.table_schema = 'fidelity' AND l.action_type = 'UPDATE')
+	SELECT (count(*) FILTER (WHERE jsonb_typeof(value) = 'object') > 100)::text
+		|| ' ' || (count(*) FILTER (WHERE jsonb_typeof(value) = 'array' AND (value->0 ? '$pg' OR value->1 ? '$pg')) > 1000)
+		|| ' ' || (max(length(value::text)) > 1000000) FROM d}),
+	'true true true', 'nested deltas, values as $pg and long ones were among them');
 
 # Lines of another test or of an installation, where given.
 if (my $path = $ENV{AUDIT_LOG_DELTA_LINES})
