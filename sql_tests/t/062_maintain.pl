@@ -131,6 +131,16 @@ like(maintain("keep => '1 month', expired => 'drop'"), qr/12 months ahead/, 'the
 cmp_ok($node->sql($attached), '>=', 13, '… keeps this month and those to come');
 is($node->sql('SELECT count(*) FROM audit_log.audit_logs WHERE relation = \'t\'::regclass'), '2', '… with their rows');
 
+# ---- this month in the default partition, as where nothing was enabled before
+
+$node->sql('CREATE DATABASE late');
+$node->sql('CREATE EXTENSION audit_log; CREATE TABLE t (id int PRIMARY KEY);'
+	  . 'CREATE TRIGGER audit AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION audit_log.capture(); INSERT INTO t VALUES (1)', db => 'late');
+($rc, $out, $err) = $node->psql('CALL audit_log.maintain(); CALL audit_log.maintain(); SELECT count(*) FROM audit_log.check()', db => 'late');
+like($err, qr/change_default holds rows of that month.*12 partitions made, 13 months ahead.*0 partitions made, 13 months ahead/s,
+	'this month stays in the default partition, the others are made');
+is($out, '0', '… and nothing is amiss');
+
 # ---- who may, and where
 
 $node->sql('CREATE ROLE regress_other LOGIN; CREATE ROLE regress_admin LOGIN; SELECT audit_log.grant_admin(\'regress_admin\')');
