@@ -234,8 +234,10 @@ al_jsonwalk_is_object(const AlValue *value)
 }
 
 /*
- * jsontext.c: NULL unless text is what jsonb's output would write of it
+ * jsontext.c: text to jsonb without an error: NULL where it cannot be (try), and
+ * where jsonb would not write that very text (parse)
  */
+extern Jsonb *al_jsontext_try(const char *text, int len);
 extern Jsonb *al_jsontext_parse(const char *text, int len);
 
 /*

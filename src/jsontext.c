@@ -137,47 +137,31 @@ may_be_plain(const char *text, int len)
 }
 
 /*
- * A json text as jsonb, if jsonb's output gives the very same text; otherwise
- * NULL.
+ * A text as jsonb; NULL where the parser refuses it: it is no JSON, nests too
+ * deep, or is too large for jsonb.
  *
- * The parser may yet refuse the text (a key or the whole too long, say), which
- * only means that it stays text.  Such errors are caught without a
- * subtransaction: jsonb_in and what it calls touch nothing but memory, and
- * that is in a context of its own.  Anything else (out of memory, the user's
- * cancel) goes on.
+ * Such errors are caught without a subtransaction: jsonb_in and what it calls
+ * touch nothing but memory, and that is in a context of its own.  Anything else
+ * (out of memory, the user's cancel) goes on.
  */
 Jsonb *
-al_jsontext_parse(const char *text, int len)
+al_jsontext_try(const char *text, int len)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext work;
+	MemoryContext work = AllocSetContextCreate(caller, "audit_log json",
+											   ALLOCSET_DEFAULT_SIZES);
 	uint32		holdoff = InterruptHoldoffCount;
 	Jsonb	   *volatile result = NULL;
-
-	if (len > MAX_LENGTH || !may_be_plain(text, len))
-		return NULL;
-
-	work = AllocSetContextCreate(caller, "audit_log json", ALLOCSET_DEFAULT_SIZES);
 
 	PG_TRY();
 	{
 		Jsonb	   *jsonb;
-		StringInfoData back;
 
 		MemoryContextSwitchTo(work);
 		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 												   CStringGetDatum(pnstrdup(text, len))));
-		initStringInfo(&back);
-		JsonbToCString(&back, &jsonb->root, len);
-
-		MemoryContextSwitchTo(caller);
-		if (back.len == len && memcmp(back.data, text, len) == 0)
-		{
-			Jsonb	   *copy = palloc(VARSIZE(jsonb));
-
-			memcpy(copy, jsonb, VARSIZE(jsonb));
-			result = copy;
-		}
+		result = MemoryContextAlloc(caller, VARSIZE(jsonb));
+		memcpy(result, jsonb, VARSIZE(jsonb));
 	}
 	PG_CATCH();
 	{
@@ -193,6 +177,35 @@ al_jsontext_parse(const char *text, int len)
 	}
 	PG_END_TRY();
 
+	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(work);
 	return result;
+}
+
+/*
+ * A json text as jsonb, if jsonb's output gives the very same text; otherwise
+ * NULL.  The parser may yet refuse what looks plain (a key or the whole too
+ * long, say), which only means that it stays text.
+ */
+Jsonb *
+al_jsontext_parse(const char *text, int len)
+{
+	Jsonb	   *jsonb;
+	StringInfoData back;
+	bool		same;
+
+	if (len > MAX_LENGTH || !may_be_plain(text, len))
+		return NULL;
+	jsonb = al_jsontext_try(text, len);
+	if (jsonb == NULL)
+		return NULL;
+
+	initStringInfo(&back);
+	JsonbToCString(&back, &jsonb->root, len);
+	same = back.len == len && memcmp(back.data, text, len) == 0;
+	pfree(back.data);
+	if (same)
+		return jsonb;
+	pfree(jsonb);
+	return NULL;
 }

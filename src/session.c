@@ -53,39 +53,6 @@ static char *source_user = NULL;
 
 /* ---- JSON out of settings ---- */
 
-/*
- * Text to jsonb without an error: NULL where it does not parse, nests too deep
- * or is too large.  The parser keeps nothing but memory, so that nothing more
- * than that has to be given back after an error.
- */
-static Jsonb *
-parse_json(const char *text)
-{
-	MemoryContext old = CurrentMemoryContext;
-	uint32		holdoff = InterruptHoldoffCount;
-	Jsonb	   *volatile result = NULL;
-
-	PG_TRY();
-	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-													CStringGetDatum(text)));
-	}
-	PG_CATCH();
-	{
-		int			category = ERRCODE_TO_CATEGORY(geterrcode());
-
-		MemoryContextSwitchTo(old);
-		if (category != ERRCODE_DATA_EXCEPTION &&
-			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-			PG_RE_THROW();
-		FlushErrorState();
-		InterruptHoldoffCount = holdoff;	/* the error had cleared it */
-		result = NULL;
-	}
-	PG_END_TRY();
-	return result;
-}
-
 /* longer than a jsonb can be, the text is cut: the change must not fail for it */
 #define MAX_CONTEXT_STRING (64 * 1024 * 1024)
 
@@ -112,7 +79,7 @@ al_session_context(void)
 	if (context_text != NULL && strcmp(context_text, al_settings_context) == 0)
 		return context_json;
 
-	json = parse_json(al_settings_context);
+	json = al_jsontext_try(al_settings_context, strlen(al_settings_context));
 	if (json == NULL)
 	{
 		json = json_string(al_settings_context);
@@ -200,7 +167,7 @@ user_from_source(void)
 	value.len = strlen(text);
 	if (list_length(path) > 1)
 	{
-		json = parse_json(text);
+		json = al_jsontext_try(text, strlen(text));
 		if (json == NULL)
 			value.kind = AL_NULL;
 		else
