@@ -834,6 +834,7 @@ CREATE FUNCTION audit_log._enable(
 
         PERFORM audit_log._add_triggers(target, audit_log._settings_arguments(uid, settings),
                                         coalesce((settings ->> 'always')::boolean, false));
+        PERFORM audit_log._note_switched(target);
         empty := audit_log._is_empty(target);
         -- a trigger of a restored schema, or made by hand under the name, is there without a state
         IF NOT renewed OR coalesce(baseline, false)
@@ -861,7 +862,7 @@ CREATE FUNCTION audit_log._enable(
             || CASE WHEN settings ? 'include' THEN ', only columns ' || (SELECT string_agg(quote_ident(e), ', ') FROM jsonb_array_elements_text(settings -> 'include') e) ELSE '' END
             || CASE WHEN settings ? 'exclude' THEN ', without columns ' || (SELECT string_agg(quote_ident(e), ', ') FROM jsonb_array_elements_text(settings -> 'exclude') e) ELSE '' END
             || CASE WHEN settings ? 'mask' THEN ', masked columns ' || (SELECT string_agg(quote_ident(e), ', ') FROM jsonb_array_elements_text(settings -> 'mask') e) ELSE '' END
-            || CASE WHEN settings ? 'condition' THEN ', where ' || (settings ->> 'condition') ELSE '' END,
+            || CASE WHEN settings ? 'condition' THEN ', where ' || translate(settings ->> 'condition', E'\n\r', '  ') ELSE '' END,
             CASE WHEN cardinality(key) = 0 THEN 'none (records are told apart by their whole row)'
                  ELSE '(' || (SELECT string_agg(quote_ident(k), ', ' ORDER BY n) FROM unnest(key) WITH ORDINALITY u (k, n)) || ')' END
             || CASE WHEN rows IS NOT NULL THEN format('; %s rows logged as they stand', rows)
@@ -1249,7 +1250,45 @@ CREATE FUNCTION audit_log._follow_rename(former_schema text, former_name text, n
     $$;
 COMMENT ON FUNCTION audit_log._follow_rename(text, text, text, text) IS 'writes a new name into tracked_table; NULL as name: every table of the schema';
 
-CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text) RETURNS void
+/*
+ * What is changed while a trigger is switched off is missing from the log, and
+ * once it fires again nothing in the catalogs tells.  So both are noted.  Not
+ * in a data-only restore with --disable-triggers: there the log's rows come
+ * with the tables' own, and before its sequences.
+ */
+CREATE FUNCTION audit_log._note_switched(root regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        wanted integer := audit_log._table_id(root);
+        began bigint;
+        latest text;
+        off jsonb;
+        noted jsonb;
+    BEGIN
+        SELECT s.id, s.kind INTO began, latest FROM audit_log.table_state s
+         WHERE s.table_id = wanted AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1;
+        IF latest IS DISTINCT FROM 'enabled'
+           OR (SELECT max(s.id) FROM audit_log.table_state s) > (SELECT q.last_value FROM audit_log.table_state_id_seq q) THEN
+            RETURN;
+        END IF;
+        SELECT coalesce(jsonb_agg(DISTINCT format('%I.%I', n.nspname, c.relname)), '[]') INTO off
+          FROM audit_log._members(root) m JOIN pg_class c ON c.oid = m JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_trigger t ON t.tgrelid = m AND t.tgenabled IN ('D', 'R')
+           AND t.tgname IN ('audit_log_row', 'audit_log_truncate')
+           AND t.tgfoid IN ('audit_log.capture()'::regprocedure, 'audit_log.capture_truncate()'::regprocedure);
+        SELECT s.detail -> 'disabled' INTO noted FROM audit_log.table_state s
+         WHERE s.table_id = wanted AND s.id > began AND s.kind = 'gap' AND s.detail ? 'disabled'
+         ORDER BY s.id DESC LIMIT 1;
+        IF off IS DISTINCT FROM coalesce(noted, '[]') THEN
+            PERFORM audit_log._note_state(wanted, 'gap', jsonb_build_object('disabled', off, 'reason',
+                CASE off WHEN '[]' THEN 'triggers fire again' ELSE 'triggers are disabled' END));
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._note_switched(regclass) IS 'notes a gap where triggers of a table or its partitions were disabled, and where they fire again';
+
+CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollowed boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1294,6 +1333,13 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text) RETURNS 
             END IF;
             target := command.objid::regclass;
             CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = target);
+            SELECT r.relid INTO root FROM pg_partition_ancestors(target) WITH ORDINALITY r
+             ORDER BY r.ordinality DESC LIMIT 1;
+            root := coalesce(root, target);
+            IF unfollowed THEN
+                PERFORM audit_log._note_switched(root);
+                CONTINUE;
+            END IF;
             SELECT n.nspname, c.relname INTO schema, name
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
             IF command.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') THEN
@@ -1303,22 +1349,20 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text) RETURNS 
                 former := audit_log._former_name(target);
                 PERFORM audit_log._follow_rename(former[1], former[2], schema, name);
             END IF;
-            SELECT r.relid INTO root FROM pg_partition_ancestors(target) WITH ORDINALITY r
-             ORDER BY r.ordinality DESC LIMIT 1;
-            root := coalesce(root, target);
             IF audit_log._follow(root) AND audit_log._trigger_settings(root, 'audit_log_row') IS NOT NULL
                AND (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = root) THEN
                 PERFORM audit_log._follow_partitions(root);
             END IF;
             IF command.command_tag = 'ALTER TABLE' THEN
+                PERFORM audit_log._note_switched(root);
                 PERFORM audit_log._follow_detached(root);
             END IF;
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid, text) IS 'follows ALTER TABLE, partitions, and new tables; renamed is empty where a table, else the former name where a schema was renamed';
+COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid, text, boolean) IS 'follows ALTER TABLE, partitions, and new tables; renamed is empty where a table, else the former name where a schema was renamed; unfollowed where only triggers may have been switched';
 
-CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text) RETURNS void
+CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1327,7 +1371,24 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text) RETURNS void
         identity text;
     BEGIN
         FOR dropped IN SELECT o.schema_name, o.object_name, o.object_type FROM pg_event_trigger_dropped_objects() o
-                        WHERE o.object_type IN ('table', 'schema') AND NOT o.is_temporary LOOP
+                        WHERE o.object_type IN ('table', 'schema') AND NOT o.is_temporary
+                       UNION ALL
+                       -- the trigger alone, of a table that stays
+                       SELECT o.address_names[1], o.address_names[2], o.object_type FROM pg_event_trigger_dropped_objects() o
+                        WHERE o.object_type = 'trigger' AND o.address_names[3] IN ('audit_log_row', 'audit_log_truncate') LOOP
+            IF dropped.object_type = 'trigger' THEN
+                SELECT t.id INTO id FROM audit_log.tracked_table t
+                  JOIN pg_namespace n ON n.nspname = t.table_schema
+                  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
+                 WHERE t.table_schema = dropped.schema_name AND t.table_name = dropped.object_name
+                   AND t.dropped_at IS NULL
+                   AND (SELECT s.kind FROM audit_log.table_state s WHERE s.table_id = t.id
+                           AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) = 'enabled';
+                IF FOUND THEN
+                    PERFORM audit_log._note_state(id, 'gap', '{"reason": "a trigger was dropped"}');
+                END IF;
+                CONTINUE;
+            END IF;
             IF dropped.object_type = 'schema' THEN
                 DELETE FROM audit_log.tracked_schema s WHERE s.schema_name = dropped.object_name;
                 CONTINUE;
@@ -1357,7 +1418,7 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text) RETURNS void
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_sql_drop(oid, text) IS 'notes dropped tables, partitions and schemas';
+COMMENT ON FUNCTION audit_log._on_sql_drop(oid, text, boolean) IS 'notes dropped tables, partitions and schemas';
 
 CREATE FUNCTION audit_log.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_event';
@@ -1725,11 +1786,21 @@ CREATE PROCEDURE audit_log.maintain(keep interval DEFAULT NULL, expired text DEF
 COMMENT ON PROCEDURE audit_log.maintain(interval, text) IS
     'makes the log''s partitions of the coming year; with keep, detaches (or drops) those whose month ended longer ago';
 
+CREATE FUNCTION audit_log._bearer(uid uuid) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT min(c.oid)::regclass FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+         WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND NOT c.relispartition
+           AND starts_with(encode(t.tgargs, 'escape'), 'table=' || $1 || '\000')
+        HAVING count(DISTINCT c.oid) = 1
+    $$;
+COMMENT ON FUNCTION audit_log._bearer(uuid) IS 'the one table whose trigger names this identity';
+
 CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         WITH live AS (
-            SELECT t.id, t.table_schema, t.table_name, t.settings, c.oid AS relid, c.relkind,
+            SELECT t.id, t.uid, t.table_schema, t.table_name, t.settings, c.oid AS relid, c.relkind,
                    (SELECT s.kind FROM audit_log.table_state s
                      WHERE s.table_id = t.id AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) AS latest
               FROM audit_log.tracked_table t
@@ -1751,7 +1822,9 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
                              'audit_log.tracked_table'::regclass, 'audit_log.table_state'::regclass,
                              'audit_log.mask_secret'::regclass)
             UNION SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = 'audit_log.change'::regclass)
-        SELECT format('%I.%I', l.table_schema, l.table_name), 'the table is gone, but its DROP was not noticed',
+        SELECT format('%I.%I', l.table_schema, l.table_name),
+               coalesce('it is now ' || audit_log._bearer(l.uid) || ', but its renaming was not noticed',
+                        'the table is gone, but its DROP was not noticed'),
                'Run SELECT audit_log.repair().'
           FROM live l WHERE l.relid IS NULL
         UNION ALL
@@ -1777,16 +1850,22 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
                                 AND g.tgfoid = 'audit_log.guard()'::regprocedure
          WHERE g.oid IS NULL OR g.tgenabled <> 'A'
         UNION ALL
-        SELECT 'event trigger ' || e.name, CASE WHEN v.oid IS NULL THEN 'it is missing' ELSE 'it is disabled' END,
+        SELECT 'event trigger ' || e.name, CASE WHEN v.oid IS NULL THEN 'it is missing' WHEN v.evtenabled = 'R' THEN 'it fires for replicated changes only'
+                    ELSE 'it is disabled' END,
                CASE WHEN v.oid IS NULL THEN 'Make it again as CREATE EXTENSION does.'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
           FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
-         WHERE v.oid IS NULL OR v.evtenabled = 'D'
+         WHERE v.oid IS NULL OR v.evtenabled IN ('D', 'R')
         UNION ALL
         SELECT 'audit_log.change', format('only %s months ahead have their partition', audit_log._months_ahead()),
                'Run CALL audit_log.maintain() regularly.'
          WHERE audit_log._months_ahead() < 2 AND EXISTS (SELECT FROM live)
+        UNION ALL
+        SELECT 'audit_log.change_default', 'it is no partition of audit_log.change: a month without one makes writes fail',
+               'Run ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_default DEFAULT.'
+         WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = 'audit_log.change'::regclass
+                              AND i.inhrelid = to_regclass('audit_log.change_default'))
         UNION ALL
         SELECT 'schema audit_log', format('role %s may create in it', CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END),
                'Revoke CREATE on the schema.'
@@ -1820,12 +1899,16 @@ CREATE FUNCTION audit_log._repair(caller oid) RETURNS integer
             EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', target.relid, split_part(target.problem, ' ', 2));
             repaired := repaired + 1;
         END LOOP;
-        FOR target IN SELECT t.id FROM audit_log.tracked_table t
+        FOR target IN SELECT t.id, audit_log._bearer(t.uid) AS relid FROM audit_log.tracked_table t
                        WHERE t.dropped_at IS NULL AND NOT EXISTS (
                            SELECT FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
                             WHERE n.nspname = t.table_schema AND c.relname = t.table_name) LOOP
-            UPDATE audit_log.tracked_table t SET dropped_at = clock_timestamp() WHERE t.id = target.id;
-            PERFORM audit_log._note_state(target.id, 'dropped', NULL);
+            IF target.relid IS NOT NULL THEN
+                PERFORM audit_log._register(target.relid, NULL, NULL);
+            ELSE
+                UPDATE audit_log.tracked_table t SET dropped_at = clock_timestamp() WHERE t.id = target.id;
+                PERFORM audit_log._note_state(target.id, 'dropped', NULL);
+            END IF;
             repaired := repaired + 1;
         END LOOP;
         RETURN repaired;
@@ -1836,7 +1919,7 @@ COMMENT ON FUNCTION audit_log._repair(oid) IS 'repair(), with the caller''s role
 CREATE FUNCTION audit_log.repair() RETURNS integer
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.repair() IS
-    'sets guards and always triggers that a restore with --disable-triggers has left as ordinary ones, and notes tables that are gone (superusers only); returns how many';
+    'sets guards and always triggers that a restore with --disable-triggers has left as ordinary ones, and notes tables that are gone or were renamed unnoticed (superusers only); returns how many';
 
 /* ---------------------------------------------------- what the script makes */
 

@@ -279,8 +279,8 @@ follows_nothing(const Node *command)
 }
 
 /*
- * The event triggers: audit_log._<function's name>(caller, renamed) as the
- * owner, unless the command is one of our own.
+ * The event triggers: audit_log._<function's name>(caller, renamed, unfollowed)
+ * as the owner, unless the command is one of our own.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_event);
 Datum
@@ -291,20 +291,24 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by event trigger manager",
 						get_func_name(fcinfo->flinfo->fn_oid))));
-	if (!al_own_active() &&
-		!follows_nothing(((EventTriggerData *) fcinfo->context)->parsetree))
+	if (!al_own_active())
 	{
 		Datum		value;
 		bool		isnull;
-		const char *renamed = renamed_by(((EventTriggerData *) fcinfo->context)->parsetree);
-		ParamListInfo params = makeParamList(2);
+		const Node *command = ((EventTriggerData *) fcinfo->context)->parsetree;
+		const char *renamed = renamed_by(command);
+		ParamListInfo params = makeParamList(3);
 
 		params->params[0] = make_params(fcinfo, NULL, 0)->params[0];
 		params->params[1].isnull = renamed == NULL;
 		params->params[1].value = renamed ? CStringGetTextDatum(renamed) : (Datum) 0;
 		params->params[1].pflags = PARAM_FLAG_CONST;
 		params->params[1].ptype = TEXTOID;
-		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 1), params,
+		params->params[2].isnull = false;
+		params->params[2].value = BoolGetDatum(follows_nothing(command));
+		params->params[2].pflags = PARAM_FLAG_CONST;
+		params->params[2].ptype = BOOLOID;
+		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 2), params,
 					 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
 	}
 	PG_RETURN_NULL();

@@ -236,7 +236,7 @@ static const char from_sql[] =
 "SELECT t.id, e.first_change_id, e.key_columns IS NOT NULL,"
 "  (SELECT pg_catalog.format('State %s of %s: %s.', s.id, s.timestamp, s.kind)"
 "     FROM audit_log.table_state s WHERE s.table_id = t.id AND s.id > e.id"
-"      AND s.kind NOT IN ('enabled', 'renamed')"
+"      AND s.kind <> 'renamed'"
 "      AND NOT (s.kind = 'partition attached' AND (s.detail ->> 'empty')::boolean)"
 "      AND NOT (s.kind = 'settings' AND s.settings - ARRAY['require', 'user_column', 'always']"
 "               = e.settings - ARRAY['require', 'user_column', 'always'])"
