@@ -1268,7 +1268,8 @@ CREATE FUNCTION audit_log._note_switched(root regclass) RETURNS void
     BEGIN
         SELECT s.id, s.kind INTO began, latest FROM audit_log.table_state s
          WHERE s.table_id = wanted AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1;
-        IF latest IS DISTINCT FROM 'enabled'
+        IF latest = 'disabled' OR wanted IS NULL
+           OR (latest IS NULL AND audit_log._trigger_settings(root, 'audit_log_row') IS NULL)
            OR (SELECT max(s.id) FROM audit_log.table_state s) > (SELECT q.last_value FROM audit_log.table_state_id_seq q) THEN
             RETURN;
         END IF;
@@ -1278,7 +1279,7 @@ CREATE FUNCTION audit_log._note_switched(root regclass) RETURNS void
            AND t.tgname IN ('audit_log_row', 'audit_log_truncate')
            AND t.tgfoid IN ('audit_log.capture()'::regprocedure, 'audit_log.capture_truncate()'::regprocedure);
         SELECT s.detail -> 'disabled' INTO noted FROM audit_log.table_state s
-         WHERE s.table_id = wanted AND s.id > began AND s.kind = 'gap' AND s.detail ? 'disabled'
+         WHERE s.table_id = wanted AND s.id > coalesce(began, 0) AND s.kind = 'gap' AND s.detail ? 'disabled'
          ORDER BY s.id DESC LIMIT 1;
         IF off IS DISTINCT FROM coalesce(noted, '[]') THEN
             PERFORM audit_log._note_state(wanted, 'gap', jsonb_build_object('disabled', off, 'reason',
@@ -1383,7 +1384,7 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed bool
                  WHERE t.table_schema = dropped.schema_name AND t.table_name = dropped.object_name
                    AND t.dropped_at IS NULL
                    AND (SELECT s.kind FROM audit_log.table_state s WHERE s.table_id = t.id
-                           AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) = 'enabled';
+                           AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) IS DISTINCT FROM 'disabled';
                 IF FOUND THEN
                     PERFORM audit_log._note_state(id, 'gap', '{"reason": "a trigger was dropped"}');
                 END IF;
@@ -1815,7 +1816,9 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
                                 ('audit_log_flush', 'audit_log.capture_flush()'::regprocedure),
                                 ('audit_log_truncate', 'audit_log.capture_truncate()'::regprocedure))
                         w (trigger_name, function)
-             WHERE l.latest = 'enabled' AND l.relid IS NOT NULL),
+             -- a trigger of a restored schema is there without that state
+             WHERE l.relid IS NOT NULL AND (l.latest = 'enabled'
+                OR l.latest IS NULL AND audit_log._trigger_settings(l.relid, 'audit_log_row') IS NOT NULL)),
         log_table AS (
             SELECT c.oid::regclass AS relid FROM pg_class c
              WHERE c.oid IN ('audit_log.transaction'::regclass, 'audit_log.change'::regclass,

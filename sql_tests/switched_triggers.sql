@@ -72,6 +72,32 @@ ALTER TABLE part_11 ENABLE TRIGGER audit_log_row;
 SELECT * FROM states WHERE table_name = 'part';
 SELECT * FROM audit_log.rebuild(NULL::part);
 
+-- as a schema-only restore makes it: the triggers without the states
+CREATE TABLE restored (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON restored FOR EACH ROW EXECUTE FUNCTION audit_log.capture();
+CREATE TRIGGER audit_log_flush AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON restored EXECUTE FUNCTION audit_log.capture_flush();
+CREATE TRIGGER audit_log_truncate BEFORE TRUNCATE ON restored EXECUTE FUNCTION audit_log.capture_truncate();
+ALTER TABLE restored DISABLE TRIGGER ALL;
+SELECT count(*) FROM states WHERE table_name = 'restored';
+ALTER TABLE restored ENABLE TRIGGER ALL;
+INSERT INTO restored VALUES (1);
+ALTER TABLE restored DISABLE TRIGGER audit_log_row;
+SELECT * FROM problems;
+ALTER TABLE restored ENABLE TRIGGER audit_log_row;
+DROP TRIGGER audit_log_truncate ON restored;
+SELECT * FROM problems;
+SELECT * FROM states WHERE table_name = 'restored';
+DROP TABLE restored;
+-- a trigger attached by hand may come and go
+CREATE TABLE by_hand (id int PRIMARY KEY);
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON by_hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture();
+INSERT INTO by_hand VALUES (1);
+ALTER TABLE by_hand DISABLE TRIGGER audit;
+DROP TRIGGER audit ON by_hand;
+SELECT * FROM problems;
+SELECT kind FROM states WHERE table_name = 'by_hand';
+DROP TABLE by_hand;
+
 -- renamed while the event triggers were off: repair() finds the table, it is not taken for dropped
 CREATE TABLE before (id int PRIMARY KEY);
 SELECT audit_log.enable('before');
