@@ -208,6 +208,49 @@ UPDATE t SET v = 'ann''s' WHERE by = 'dora';
 COMMIT;
 SELECT row - :seen AS row, user_id, v FROM who OFFSET :n;
 
+-- rows that were there before claim nothing: nobody writes them
+CREATE TABLE there (id int PRIMARY KEY, by text);
+INSERT INTO there VALUES (1, 'carl'), (2, 'dora'), (3, 'carl');
+SELECT audit_log.enable('there', user_column => 'by', baseline => true);
+SELECT count(*), count(DISTINCT transaction_id) AS rows, max(user_id) AS "user" FROM audit_log.audit_logs WHERE relation = 'there'::regclass;
+
+-- a setting's name in quotes or behind a blank is found more than once
+SET request.jwt.claims = '{"sub": "ann"}';
+SET audit_log.user_id_source = '"request.jwt.claims", sub';
+INSERT INTO there VALUES (11, NULL);
+INSERT INTO there VALUES (12, NULL);
+SET audit_log.user_id_source = ' request.jwt.claims, "sub"';
+INSERT INTO there VALUES (13, NULL);
+INSERT INTO there VALUES (14, NULL);
+RESET audit_log.user_id_source;
+INSERT INTO there VALUES (15, NULL);
+SET request.jwt.claims = '{"sub": 7}';
+INSERT INTO there VALUES (16, NULL);
+SET request.jwt.claims = '';
+INSERT INTO there VALUES (17, NULL);
+SELECT record_id, user_id FROM audit_log.audit_logs WHERE relation = 'there'::regclass AND action_type = 'INSERT' ORDER BY id;
+
+-- new_transaction() is answered, though the first answer was rolled back; not where the call was
+BEGIN;
+INSERT INTO there VALUES (21);
+SELECT audit_log.new_transaction();
+SAVEPOINT a;
+INSERT INTO there VALUES (22);
+ROLLBACK TO a;
+SAVEPOINT b;
+SAVEPOINT c;
+INSERT INTO there VALUES (22);
+RELEASE c;
+ROLLBACK TO b;
+INSERT INTO there VALUES (23);
+SAVEPOINT d;
+SELECT audit_log.new_transaction();
+ROLLBACK TO d;
+INSERT INTO there VALUES (24);
+SELECT dense_rank() OVER (ORDER BY transaction_id) AS row, record_id FROM audit_log.audit_logs
+ WHERE relation = 'there'::regclass AND record_id LIKE '2_' ORDER BY id;
+COMMIT;
+
 -- the user's own lastval() and currval() are his
 SELECT nextval('t_id_seq') AS mine \gset
 INSERT INTO t (id, v) VALUES (-1, 'lastval');

@@ -130,5 +130,31 @@ SELECT audit_log.enable('n', condition => '', actions => '{insert,delete}');
 UPDATE n SET k = 2, v = 'e';            -- an UPDATE, so not wanted
 SELECT * FROM log WHERE "table" = 'n' OFFSET 11;
 
+-- who moves a row is told by its new state: nobody else is noted or asked for
+CREATE TABLE u (id int, k int, by text) PARTITION BY LIST (k);
+CREATE TABLE u1 PARTITION OF u FOR VALUES IN (1);
+CREATE TABLE u2 PARTITION OF u FOR VALUES IN (2);
+SELECT audit_log.enable('u', user_column => 'by', require => '{user_id}', exclude => '{k}');
+INSERT INTO u VALUES (1, 1, 'ann'), (2, 1, 'ann');
+BEGIN;
+UPDATE u SET k = 2, by = 'bob';
+SELECT t.user_id, count(*) AS changes FROM audit_log.transaction t LEFT JOIN audit_log.change c ON c.transaction_id = t.id
+ WHERE t.xid = pg_current_xact_id() GROUP BY t.id;
+COMMIT;
+BEGIN;
+UPDATE u SET k = 1;
+SELECT count(*) AS "no trace" FROM audit_log.transaction WHERE xid = pg_current_xact_id();
+COMMIT;
+-- that nobody deletes it is found when it turns out to be deleted
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON u2 FOR EACH ROW EXECUTE FUNCTION refuse();
+UPDATE u SET k = 2 WHERE id = 1;
+BEGIN;
+SELECT audit_log.set_context('carl');
+UPDATE u SET k = 2 WHERE id = 1;
+COMMIT;
+SELECT t.user_id, c.action_type, c.changes FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id
+ WHERE c.table_id = (SELECT id FROM audit_log.tracked_table WHERE table_schema = 'capture_moves' AND table_name = 'u') ORDER BY c.id;
+
 SET client_min_messages = warning;
 DROP SCHEMA capture_moves CASCADE;

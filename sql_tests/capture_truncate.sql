@@ -145,5 +145,23 @@ CREATE TRIGGER aa_after AFTER TRUNCATE ON made FOR EACH STATEMENT EXECUTE FUNCTI
 TRUNCATE made;
 SELECT mismatches('made');
 
+-- another partition's TRUNCATE inside, rolled back: the event of the outer one stays
+CREATE TABLE twice (id int, k int) PARTITION BY LIST (k);
+CREATE TABLE twice1 PARTITION OF twice FOR VALUES IN (1);
+CREATE TABLE twice2 PARTITION OF twice FOR VALUES IN (2);
+SELECT audit_log.enable('twice');
+CREATE FUNCTION truncates() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN
+    TRUNCATE twice2;
+    RAISE division_by_zero;
+  EXCEPTION WHEN division_by_zero THEN
+    RETURN NULL;
+  END $$;
+CREATE TRIGGER zz_before BEFORE TRUNCATE ON twice1 FOR EACH STATEMENT EXECUTE FUNCTION truncates();
+INSERT INTO twice VALUES (1, 1), (2, 2);
+TRUNCATE twice1;
+SELECT action_type, changes FROM audit_log.audit_logs WHERE relation = 'twice'::regclass ORDER BY id;
+SELECT mismatches('twice');
+
 SET client_min_messages = warning;
 DROP SCHEMA capture_truncate CASCADE;

@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "audit_log.h"
 
@@ -35,7 +36,9 @@ typedef struct HeldRow
 	AlTable    *table;			/* of the partition that it left */
 	TupleDesc	tupdesc;		/* of that partition */
 	HeapTuple	tuple;
-	AlEntry		entry;			/* without key and changes */
+	CommandId	command;
+	TimestampTz timestamp;
+	int32		table_id;
 	bool		log_delete;		/* wanted as a DELETE, should it be one */
 	int			trigger_depth;
 	SubTransactionId subid;
@@ -72,7 +75,9 @@ hold_row(AlTable *table, TriggerData *data, CommandId command)
 	row->table = table;
 	row->tupdesc = CreateTupleDescCopyConstr(RelationGetDescr(data->tg_relation));
 	row->tuple = heap_copytuple(data->tg_trigtuple);
-	al_entry_attribute(&row->entry, table, AL_DELETE, command, NULL);
+	row->command = command;
+	row->timestamp = GetCurrentTimestamp();
+	row->table_id = table->table_id;
 	row->log_delete = log_delete;
 	row->trigger_depth = trigger_depth();
 	row->subid = GetCurrentSubTransactionId();
@@ -81,10 +86,14 @@ hold_row(AlTable *table, TriggerData *data, CommandId command)
 	MemoryContextSwitchTo(old);
 }
 
-/* No INSERT came: the row was deleted. */
+/*
+ * No INSERT came: the row was deleted.  Attributed only now, since the user and
+ * what is required of him may be told by the new row of an UPDATE.
+ */
 static void
 log_held(HeldRow *row)
 {
+	AlEntry		entry;
 	TupleTableSlot *slot;
 	MemoryContext old;
 	AlFixed		saved;
@@ -97,7 +106,10 @@ log_held(HeldRow *row)
 	al_fixed_enter(&saved, row->table->need);
 	PG_TRY();
 	{
-		al_row_whole(row->table, slot, &row->entry);
+		al_entry_attribute(&entry, row->table, AL_DELETE, row->command, NULL);
+		entry.timestamp = row->timestamp;
+		entry.table_id = row->table_id;
+		al_row_whole(row->table, slot, &entry);
 	}
 	PG_FINALLY();
 	{
@@ -105,7 +117,7 @@ log_held(HeldRow *row)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	al_writer_add(&row->entry);
+	al_writer_add(&entry);
 }
 
 /*
@@ -142,7 +154,7 @@ find_held(const AlTable *table, CommandId command)
 		HeldRow    *row = list_nth(held, i);
 
 		if (row->table->root == table->root && row->table->relid != table->relid &&
-			row->entry.command == command && row->trigger_depth == depth &&
+			row->command == command && row->trigger_depth == depth &&
 			row->subid == GetCurrentSubTransactionId())
 			return row;
 	}

@@ -27,6 +27,7 @@
 
 static AlCatalog catalog;
 static bool catalog_valid = false;
+static uint64 forgotten = 0;	/* how often it was invalidated */
 
 static const char *const action_labels[AL_ACTIONS] =
 {"INSERT", "UPDATE", "DELETE", "TRUNCATE", "SNAPSHOT"};
@@ -99,6 +100,7 @@ al_catalog_get(void)
 {
 	Oid			enumtype;
 	HeapTuple	tuple;
+	uint64		before = forgotten;
 
 	if (catalog_valid)
 		return &catalog;
@@ -136,7 +138,8 @@ al_catalog_get(void)
 	catalog.capture_flush = al_catalog_function("capture_flush");
 	catalog.capture_truncate = al_catalog_function("capture_truncate");
 
-	catalog_valid = true;
+	/* unless an invalidation has come meanwhile */
+	catalog_valid = forgotten == before;
 	return &catalog;
 }
 
@@ -166,6 +169,7 @@ al_catalog_forget(Oid relid)
 		relid == catalog.table_state || relid == catalog.mask_secret)
 	{
 		catalog_valid = false;
+		forgotten++;
 		return true;
 	}
 	return false;

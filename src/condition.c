@@ -32,6 +32,8 @@
 
 struct AlCondition
 {
+	MemoryContext cxt;			/* holds it all */
+	bool		busy;			/* being evaluated */
 	ExprState  *state;
 	EState	   *estate;
 	Oid			user;			/* whose rights to functions were checked */
@@ -191,18 +193,29 @@ parse_fixed(Relation rel, const char *text)
 static struct AlCondition *
 prepare(Relation rel, const char *text)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	MemoryContext cxt = AllocSetContextCreate(TopTransactionContext,
+											  "audit_log condition",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
 	struct AlCondition *condition = palloc0(sizeof(struct AlCondition));
 	Node	   *expr = parse_fixed(rel, text);
 
 	/* as core does for WHEN: OLD is the inner tuple, NEW the outer one */
 	ChangeVarNodes(expr, OLD_VARNO, INNER_VAR, 0);
 	ChangeVarNodes(expr, NEW_VARNO, OUTER_VAR, 0);
+	condition->cxt = cxt;
 	condition->estate = CreateExecutorState();
 	condition->user = GetUserId();
 	condition->state = ExecPrepareQual(make_ands_implicit((Expr *) expr), condition->estate);
 	MemoryContextSwitchTo(old);
 	return condition;
+}
+
+static void
+release(struct AlCondition *condition)
+{
+	FreeExecutorState(condition->estate);
+	MemoryContextDelete(condition->cxt);
 }
 
 /*
@@ -216,15 +229,37 @@ al_condition_holds(AlTable *table, Relation rel,
 {
 	ExprContext *econtext;
 	struct AlCondition *condition = table->condition;
+	volatile bool result = false;
 
-	if (condition == NULL || condition->user != GetUserId())
+	/*
+	 * A function in the condition may change the table: what is being
+	 * evaluated cannot be evaluated for another row at the same time.
+	 */
+	if (condition == NULL || condition->user != GetUserId() || condition->busy)
 	{
+		struct AlCondition *other = condition;
+
 		condition = prepare(rel, table->settings->condition);
-		table->condition = condition;
+		if (other == NULL || !other->busy)
+			table->condition = condition;
+		if (other != NULL && !other->busy)
+			release(other);
 	}
 	econtext = GetPerTupleExprContext(condition->estate);
 	ResetExprContext(econtext);
 	econtext->ecxt_innertuple = old ? old : new;
 	econtext->ecxt_outertuple = new ? new : old;
-	return ExecQual(condition->state, econtext);
+	condition->busy = true;
+	PG_TRY();
+	{
+		result = ExecQual(condition->state, econtext);
+	}
+	PG_FINALLY();
+	{
+		condition->busy = false;
+	}
+	PG_END_TRY();
+	if (table->condition != condition)
+		release(condition);
+	return result;
 }

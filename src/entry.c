@@ -136,8 +136,11 @@ void
 al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
 				   CommandId command, TupleTableSlot *new)
 {
-	const char *user = al_session_user(al_row_user(table, new));
+	/* a row that is only read has nobody who claims to have written it */
+	bool		claims = action == AL_INSERT || action == AL_UPDATE;
+	const char *user = al_session_user(claims ? al_row_user(table, new) : NULL);
 
+	Assert(table->table_id != 0);
 	if (table->settings->require != NIL)
 		check_required(table, user);
 	memset(entry, 0, sizeof(AlEntry));
@@ -217,17 +220,23 @@ al_entry_condition(AlTable *table, Relation rel, TupleTableSlot *old, TupleTable
 	if (table->settings->condition == NULL)
 		return true;
 	if (!al_own_active())
-		return al_condition_holds(table, rel, old, new);
-
-	al_own_yield_to(&saved, rel->rd_rel->relowner);
-	PG_TRY();
-	{
 		result = al_condition_holds(table, rel, old, new);
-	}
-	PG_FINALLY();
+	else
 	{
-		al_own_leave(&saved);
+		al_own_yield_to(&saved, rel->rd_rel->relowner);
+		PG_TRY();
+		{
+			result = al_condition_holds(table, rel, old, new);
+		}
+		PG_FINALLY();
+		{
+			al_own_leave(&saved);
+		}
+		PG_END_TRY();
 	}
-	PG_END_TRY();
+
+	/* an exception that a function of the condition caught has undone it */
+	if (result && table->table_id == 0)
+		al_register_table(table);
 	return result;
 }

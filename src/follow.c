@@ -384,10 +384,12 @@ static void
 follow_relation(Relation rel, List *former)
 {
 	const AlCatalog *catalog = al_catalog_get();
+	/* a copy: the catalog is written in between */
+	TriggerDesc *desc = CopyTriggerDesc(rel->trigdesc);
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger    *trigger = &desc->triggers[i];
 		List	   *args;
 
 		if (trigger->tgfoid != catalog->capture)

@@ -33,11 +33,13 @@ typedef struct TransactionRow
 	const char *user;			/* NULL: none */
 	Oid			role;
 	const char *context;		/* the setting's text */
+	SubTransactionId forced;	/* force_new that it answered */
 	struct TransactionRow *older;
 } TransactionRow;
 
 static TransactionRow *in_force = NULL; /* all in TopTransactionContext */
-static bool force_new = false;	/* new_transaction() was called since */
+/* where new_transaction() was called since, or its surviving parent */
+static SubTransactionId force_new = InvalidSubTransactionId;
 static int64 reserved_id = 0;	/* the next row's id: transaction_id() gave it
 								 * away */
 static int64 given_id = 0;		/* what transaction_id() returned last */
@@ -46,8 +48,12 @@ static int64 given_id = 0;		/* what transaction_id() returned last */
 static char *context_text = NULL;
 static Jsonb *context_json = NULL;
 
-/* what audit_log.user_id_source gave; valid while both texts are the same */
+/* audit_log.user_id_source and its parts, which point into source_raw */
 static char *source_setting = NULL;
+static char *source_raw = NULL;
+static List *source_path = NIL;
+
+/* what it gave; valid while it and the named setting's text are the same */
 static char *source_text = NULL;
 static char *source_user = NULL;
 
@@ -120,47 +126,60 @@ al_session_context_has(const char *key)
 
 /* ---- who ---- */
 
+/*
+ * The parts of user_id_source: the setting's name, then the keys; NIL where it
+ * names nothing.
+ */
+static List *
+source_parts(void)
+{
+	MemoryContext old;
+
+	if (al_settings_user_id_source == NULL || al_settings_user_id_source[0] == '\0')
+		return NIL;
+	if (source_setting != NULL &&
+		strcmp(source_setting, al_settings_user_id_source) == 0)
+		return source_path;
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (source_setting)
+		pfree(source_setting);
+	if (source_raw)
+		pfree(source_raw);
+	if (source_text)
+		pfree(source_text);
+	list_free(source_path);
+	source_setting = source_raw = source_text = NULL;
+	source_path = NIL;
+	source_raw = pstrdup(al_settings_user_id_source);
+	if (!SplitGUCList(source_raw, ',', &source_path))
+	{
+		list_free(source_path);
+		source_path = NIL;
+	}
+	source_setting = pstrdup(al_settings_user_id_source);
+	MemoryContextSwitchTo(old);
+	return source_path;
+}
+
 /* The value that user_id_source names, NULL where there is none. */
 static const char *
 user_from_source(void)
 {
-	List	   *path;
-	char	   *raw;
+	List	   *path = source_parts();
 	const char *text;
+	char	   *user = NULL;
 	Jsonb	   *json;
 	AlValue		value;
-	MemoryContext old;
 
-	if (al_settings_user_id_source == NULL || al_settings_user_id_source[0] == '\0')
-		return NULL;
-	if (source_setting != NULL &&
-		strcmp(source_setting, al_settings_user_id_source) == 0)
-	{
-		/* the usual way: the same setting, and its text unchanged */
-		const char *name_end = strchr(source_setting, ',');
-		char		name[NAMEDATALEN * 2];
-		Size		len = name_end ? (Size) (name_end - source_setting) : strlen(source_setting);
-
-		if (len < sizeof(name))
-		{
-			memcpy(name, source_setting, len);
-			while (len > 0 && name[len - 1] == ' ')
-				len--;
-			name[len] = '\0';
-			text = GetConfigOption(name, true, false);
-			if (text == NULL || text[0] == '\0')
-				return NULL;
-			if (source_text != NULL && strcmp(source_text, text) == 0)
-				return source_user;
-		}
-	}
-
-	raw = pstrdup(al_settings_user_id_source);
-	if (!SplitGUCList(raw, ',', &path) || path == NIL)
+	if (path == NIL)
 		return NULL;
 	text = GetConfigOption(linitial(path), true, false);
 	if (text == NULL || text[0] == '\0')
 		return NULL;
+	/* the usual way: the same text as for the row before */
+	if (source_text != NULL && strcmp(source_text, text) == 0)
+		return source_user;
 
 	value.kind = AL_STRING;
 	value.string = text;
@@ -191,25 +210,21 @@ user_from_source(void)
 		}
 	}
 
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	if (source_setting)
-		pfree(source_setting);
-	if (source_text)
-		pfree(source_text);
-	if (source_user)
-		pfree(source_user);
-	source_setting = source_text = source_user = NULL;
 	if (value.kind != AL_NULL)
 	{
 		int			len;
-		char	   *s = al_jsonbuild_text(&value, &len);
 
-		if (len > 0)
-			source_user = pnstrdup(s, len);
+		user = al_jsonbuild_text(&value, &len);
+		user = len > 0 ? pnstrdup(user, len) : NULL;
 	}
-	source_text = pstrdup(text);
-	source_setting = pstrdup(al_settings_user_id_source);
-	MemoryContextSwitchTo(old);
+
+	if (source_text)
+		pfree(source_text);
+	source_text = NULL;
+	if (source_user)
+		pfree(source_user);
+	source_user = user ? MemoryContextStrdup(TopMemoryContext, user) : NULL;
+	source_text = MemoryContextStrdup(TopMemoryContext, text);
 	return source_user;
 }
 
@@ -256,7 +271,7 @@ context_setting(void)
 static bool
 row_holds(const char *user)
 {
-	return in_force != NULL && !force_new &&
+	return in_force != NULL && force_new == InvalidSubTransactionId &&
 		in_force->role == GetOuterUserId() &&
 		same_text(in_force->user, user) &&
 		strcmp(in_force->context, context_setting()) == 0;
@@ -319,16 +334,16 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 	nulls[Anum_al_transaction_undoes - 1] = true;
 }
 
-/* The id for the next row: the one given away before, else a new one. */
+/*
+ * The id for the next row: the one given away before, else a new one.  It stays
+ * given away until the row has been written.
+ */
 int64
 al_session_next_id(void)
 {
-	int64		id = reserved_id;
-
-	if (id == 0)
-		id = al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
-	reserved_id = 0;
-	return id;
+	if (reserved_id != 0)
+		return reserved_id;
+	return al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
 }
 
 /* The row has been written: it is in force from here on. */
@@ -343,9 +358,11 @@ al_session_row_written(int64 id, const char *user)
 	row->user = user ? pstrdup(user) : NULL;
 	row->role = GetOuterUserId();
 	row->context = pstrdup(context_setting());
+	row->forced = force_new;
 	row->older = in_force;
 	in_force = row;
-	force_new = false;
+	force_new = InvalidSubTransactionId;
+	reserved_id = 0;
 	MemoryContextSwitchTo(old);
 }
 
@@ -376,7 +393,8 @@ al_session_transaction_id(void)
 void
 al_session_force_new(void)
 {
-	force_new = true;
+	if (force_new == InvalidSubTransactionId)
+		force_new = GetCurrentSubTransactionId();
 	reserved_id = 0;
 	given_id = 0;
 }
@@ -387,7 +405,7 @@ void
 al_session_end_transaction(void)
 {
 	in_force = NULL;
-	force_new = false;
+	force_new = InvalidSubTransactionId;
 	reserved_id = 0;
 	given_id = 0;
 }
@@ -396,13 +414,21 @@ void
 al_session_commit_sub(SubTransactionId subid, SubTransactionId parent)
 {
 	for (TransactionRow *row = in_force; row && row->subid >= subid; row = row->older)
+	{
 		if (row->subid == subid)
 			row->subid = parent;
+		if (row->forced == subid)
+			row->forced = parent;
+	}
+	if (force_new == subid)
+		force_new = parent;
 }
 
 void
 al_session_abort_sub(SubTransactionId subid)
 {
+	if (force_new == subid)
+		force_new = InvalidSubTransactionId;
 	while (in_force && in_force->subid == subid)
 	{
 		/*
@@ -411,6 +437,9 @@ al_session_abort_sub(SubTransactionId subid)
 		 */
 		if (in_force->id == given_id)
 			reserved_id = given_id;
+		/* a call of new_transaction() further out has no row any more */
+		if (in_force->forced != subid && in_force->forced != InvalidSubTransactionId)
+			force_new = in_force->forced;
 		in_force = in_force->older;
 	}
 }

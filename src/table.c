@@ -134,12 +134,9 @@ al_table_trigger_fires(const Trigger *trigger)
 		trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
 }
 
-/* The relation's trigger of that name (NULL: any) that calls function. */
-Trigger *
-al_table_trigger(Relation rel, const char *name, Oid function)
+static Trigger *
+find_trigger(TriggerDesc *desc, const char *name, Oid function)
 {
-	TriggerDesc *desc = rel->trigdesc;
-
 	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
 	{
 		Trigger    *trigger = &desc->triggers[i];
@@ -149,6 +146,16 @@ al_table_trigger(Relation rel, const char *name, Oid function)
 			return trigger;
 	}
 	return NULL;
+}
+
+/*
+ * The relation's trigger of that name (NULL: any) that calls function: a copy,
+ * since any look at a catalog may have the relation's own built anew.
+ */
+Trigger *
+al_table_trigger(Relation rel, const char *name, Oid function)
+{
+	return find_trigger(CopyTriggerDesc(rel->trigdesc), name, function);
 }
 
 /* May something in the trigger keep it from logging an event it is made for? */
@@ -174,8 +181,8 @@ is_limited(const Trigger *trigger)
 static int
 deputed_events(Relation rel, const Trigger *self)
 {
-	Trigger    *main = al_table_trigger(rel, AL_ROW_TRIGGER,
-										al_catalog_get()->capture);
+	Oid			capture = al_catalog_get()->capture;
+	Trigger    *main = find_trigger(rel->trigdesc, AL_ROW_TRIGGER, capture);
 	bool		earlier = true; /* other fires before self */
 	int			events = 0;
 
@@ -199,8 +206,8 @@ deputed_events(Relation rel, const Trigger *self)
 static bool
 has_flush(Relation rel)
 {
-	Trigger    *flush = al_table_trigger(rel, AL_FLUSH_TRIGGER,
-										 al_catalog_get()->capture_flush);
+	Oid			function = al_catalog_get()->capture_flush;
+	Trigger    *flush = find_trigger(rel->trigdesc, AL_FLUSH_TRIGGER, function);
 
 	return flush != NULL && al_table_trigger_fires(flush) &&
 		!TRIGGER_FOR_ROW(flush->tgtype) && TRIGGER_FOR_AFTER(flush->tgtype) &&

@@ -316,18 +316,21 @@ ancestor_truncated(Oid relid)
 void
 al_truncate_finish(Oid root)
 {
+	SubTransactionId subid = GetCurrentSubTransactionId();
 	List	   *events = NIL;
 	ListCell   *lc;
 
+	/* one begun further out has its own end, and outlives a rollback of this */
 	foreach(lc, truncated)
 	{
 		Truncated  *t = lfirst(lc);
 
-		if (t->root == root && !ancestor_truncated(t->relid))
+		if (t->root == root && t->subid == subid && !ancestor_truncated(t->relid))
 			events = list_append_unique_oid(events, t->relid);
 	}
 	foreach(lc, truncated)
-		if (((Truncated *) lfirst(lc))->root == root)
+		if (((Truncated *) lfirst(lc))->root == root &&
+			((Truncated *) lfirst(lc))->subid == subid)
 			truncated = foreach_delete_current(truncated, lc);
 	foreach(lc, events)
 		log_truncate_event(lfirst_oid(lc));

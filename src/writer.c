@@ -21,6 +21,7 @@
 #include "executor/executor.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/partcache.h"
@@ -124,7 +125,7 @@ al_writer_transaction(const char *user)
 
 /*
  * The partition for a timestamp, and the times between which it serves.  The
- * caller holds a lock on the parent, so that no partition comes or goes.
+ * caller holds a lock on the parent, so that no partition goes.
  */
 static Oid
 find_partition(Relation parent, TimestampTz timestamp,
@@ -168,6 +169,26 @@ find_partition(Relation parent, TimestampTz timestamp,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a partition of table \"%s.change\" is partitioned itself", AL_SCHEMA)));
 	return desc->oids[index];
+}
+
+/*
+ * The same, locked.  ATTACH locks only the default partition against us: once
+ * that lock is ours, the row may belong into a partition that has come.
+ */
+static Oid
+lock_partition(Relation parent, TimestampTz timestamp,
+			   TimestampTz *from, TimestampTz *to)
+{
+	Oid			partition = find_partition(parent, timestamp, from, to);
+	Oid			locked;
+
+	do
+	{
+		locked = partition;
+		LockRelationOid(locked, RowExclusiveLock);
+		partition = find_partition(parent, timestamp, from, to);
+	} while (partition != locked);
+	return partition;
 }
 
 static void
@@ -241,7 +262,7 @@ write_entries(const AlEntry **entries, int n)
 	{
 		TimestampTz from;
 		TimestampTz to;
-		Oid			partition = find_partition(parent, entries[done]->timestamp,
+		Oid			partition = lock_partition(parent, entries[done]->timestamp,
 											   &from, &to);
 		int			end = done + 1;
 
