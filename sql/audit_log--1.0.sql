@@ -1111,7 +1111,7 @@ CREATE FUNCTION audit_log._follow_partition_names(root regclass) RETURNS void
 COMMENT ON FUNCTION audit_log._follow_partition_names(regclass) IS 'notes partitions that were renamed';
 
 /* a partition that came: its statement triggers, and a state of the root */
-CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
+CREATE FUNCTION audit_log._follow_attached(root regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1141,38 +1141,27 @@ CREATE FUNCTION audit_log._follow_partitions(root regclass) RETURNS void
                                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = member),
                 'empty', audit_log._is_empty(member)));
         END LOOP;
-        PERFORM audit_log._follow_partition_names(root);
     END
     $$;
-COMMENT ON FUNCTION audit_log._follow_partitions(regclass) IS 'gives new partitions their statement triggers';
+COMMENT ON FUNCTION audit_log._follow_attached(regclass) IS 'gives new partitions their statement triggers';
 
-/*
- * A table that was detached still has the statement triggers; it is known by
- * that, and by having no row trigger, which the server took away.
- */
-CREATE FUNCTION audit_log._follow_detached(root regclass) RETURNS void
+/* a table that was detached still has the statement triggers, which nobody cloned */
+CREATE FUNCTION audit_log._follow_detached(root regclass, member regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
-    DECLARE
-        member regclass;
     BEGIN
-        FOR member IN SELECT unnest(audit_log._latest(
-            'SELECT array_agg(t.tgrelid ORDER BY t.tgrelid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-              WHERE t.tgname = ''audit_log_truncate'' AND NOT c.relispartition
-                AND t.tgfoid = ''audit_log.capture_truncate()''::regprocedure
-                AND NOT EXISTS (SELECT FROM pg_trigger r WHERE r.tgrelid = t.tgrelid
-                                 AND r.tgfoid = ''audit_log.capture()''::regprocedure)', root)::oid[])
-        LOOP
-            PERFORM audit_log._drop_statement_triggers(m) FROM audit_log._members(member) m;
-            IF audit_log._trigger_settings(root, 'audit_log_row') IS NOT NULL THEN
-                PERFORM audit_log._register(root, 'partition detached', jsonb_build_object(
-                    'partition', (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c
-                                    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = member)));
-            END IF;
-        END LOOP;
+        IF audit_log._trigger_settings(member, 'audit_log_row') IS NOT NULL THEN
+            RETURN;
+        END IF;
+        PERFORM audit_log._drop_statement_triggers(m) FROM audit_log._members(member) m;
+        IF audit_log._trigger_settings(root, 'audit_log_row') IS NOT NULL THEN
+            PERFORM audit_log._register(root, 'partition detached', jsonb_build_object(
+                'partition', (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c
+                                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = member)));
+        END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._follow_detached(regclass) IS 'takes our triggers from partitions that were detached';
+COMMENT ON FUNCTION audit_log._follow_detached(regclass, regclass) IS 'takes our triggers from a partition that was detached';
 
 /* a table made in a schema whose new tables are tracked */
 CREATE FUNCTION audit_log._follow_created(target regclass) RETURNS void
@@ -1289,7 +1278,8 @@ CREATE FUNCTION audit_log._note_switched(root regclass) RETURNS void
     $$;
 COMMENT ON FUNCTION audit_log._note_switched(regclass) IS 'notes a gap where triggers of a table or its partitions were disabled, and where they fire again';
 
-CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollowed boolean) RETURNS void
+CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollowed boolean, attaching boolean, detached oid)
+    RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1352,18 +1342,24 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollow
             END IF;
             IF audit_log._follow(root) AND audit_log._trigger_settings(root, 'audit_log_row') IS NOT NULL
                AND (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = root) THEN
-                PERFORM audit_log._follow_partitions(root);
+                IF attaching THEN
+                    PERFORM audit_log._follow_attached(root);
+                END IF;
+                PERFORM audit_log._follow_partition_names(root);
             END IF;
             IF command.command_tag = 'ALTER TABLE' THEN
                 PERFORM audit_log._note_switched(root);
-                PERFORM audit_log._follow_detached(root);
+            END IF;
+            IF detached <> 0 THEN
+                PERFORM audit_log._follow_detached(root, detached);
             END IF;
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid, text, boolean) IS 'follows ALTER TABLE, partitions, and new tables; renamed is empty where a table, else the former name where a schema was renamed; unfollowed where only triggers may have been switched';
+COMMENT ON FUNCTION audit_log._on_ddl_command_end(oid, text, boolean, boolean, oid) IS 'follows ALTER TABLE, partitions, and new tables; renamed is empty where a table, else the former name where a schema was renamed; unfollowed where only triggers may have been switched; attaching where a partition may have come; detached is the table that was';
 
-CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed boolean) RETURNS void
+CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed boolean, attaching boolean, detached oid)
+    RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1419,7 +1415,7 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed bool
         END LOOP;
     END
     $$;
-COMMENT ON FUNCTION audit_log._on_sql_drop(oid, text, boolean) IS 'notes dropped tables, partitions and schemas';
+COMMENT ON FUNCTION audit_log._on_sql_drop(oid, text, boolean, boolean, oid) IS 'notes dropped tables, partitions and schemas';
 
 CREATE FUNCTION audit_log.on_ddl_command_end() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_event';

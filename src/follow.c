@@ -547,6 +547,13 @@ audit_log_follow(PG_FUNCTION_ARGS)
 	SPI_finish();
 	relation_close(rel, NoLock);
 
+	/*
+	 * A table of which nothing is known yet is registered by its first change,
+	 * not here: while a dump is restored, its row may be about to come.
+	 */
+	if (former == NIL)
+		PG_RETURN_BOOL(true);
+
 	/* the relation's triggers may be others now */
 	rel = relation_open(relid, AccessShareLock);
 	trigger = al_table_trigger(rel, AL_ROW_TRIGGER, catalog->capture);

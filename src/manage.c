@@ -102,23 +102,24 @@ audit_log_guard(PG_FUNCTION_ARGS)
 
 /* ---- as the owner ---- */
 
+static void
+add_param(ParamListInfo params, int i, Oid type, Datum value, bool isnull)
+{
+	params->params[i].value = value;
+	params->params[i].isnull = isnull;
+	params->params[i].pflags = PARAM_FLAG_CONST;
+	params->params[i].ptype = type;
+}
+
 /* The call's arguments behind the caller's role, as parameters. */
 static ParamListInfo
 make_params(FunctionCallInfo fcinfo, const Oid *types, int nargs)
 {
 	ParamListInfo params = makeParamList(nargs + 1);
 
-	params->params[0].value = ObjectIdGetDatum(GetUserId());
-	params->params[0].isnull = false;
-	params->params[0].pflags = PARAM_FLAG_CONST;
-	params->params[0].ptype = OIDOID;
+	add_param(params, 0, OIDOID, ObjectIdGetDatum(GetUserId()), false);
 	for (int i = 0; i < nargs; i++)
-	{
-		params->params[i + 1].value = PG_GETARG_DATUM(i);
-		params->params[i + 1].isnull = PG_ARGISNULL(i);
-		params->params[i + 1].pflags = PARAM_FLAG_CONST;
-		params->params[i + 1].ptype = types[i];
-	}
+		add_param(params, i + 1, types[i], PG_GETARG_DATUM(i), PG_ARGISNULL(i));
 	return params;
 }
 
@@ -279,8 +280,45 @@ follows_nothing(const Node *command)
 }
 
 /*
- * The event triggers: audit_log._<function's name>(caller, renamed, unfollowed)
- * as the owner, unless the command is one of our own.
+ * May the command have made a table a partition?  Asked of the command, not of
+ * the catalogs: while a dump is restored, partitions lack triggers that it is
+ * about to make.
+ */
+static bool
+may_attach(const Node *command)
+{
+	ListCell   *lc;
+
+	if (command == NULL || !IsA(command, AlterTableStmt))
+		return true;
+	foreach(lc, ((const AlterTableStmt *) command)->cmds)
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_AttachPartition)
+			return true;
+	return false;
+}
+
+/* The table that the command has detached from its parent, if any. */
+static Oid
+detached_by(const Node *command)
+{
+	ListCell   *lc;
+
+	if (command == NULL || !IsA(command, AlterTableStmt))
+		return InvalidOid;
+	foreach(lc, ((const AlterTableStmt *) command)->cmds)
+	{
+		const AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_DetachPartition ||
+			cmd->subtype == AT_DetachPartitionFinalize)
+			return RangeVarGetRelid(((const PartitionCmd *) cmd->def)->name, NoLock, true);
+	}
+	return InvalidOid;
+}
+
+/*
+ * The event triggers: audit_log._<function's name>(caller, renamed, unfollowed,
+ * attaching, detached) as the owner, unless the command is one of our own.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_event);
 Datum
@@ -297,18 +335,15 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 		bool		isnull;
 		const Node *command = ((EventTriggerData *) fcinfo->context)->parsetree;
 		const char *renamed = renamed_by(command);
-		ParamListInfo params = makeParamList(3);
+		ParamListInfo params = makeParamList(5);
 
-		params->params[0] = make_params(fcinfo, NULL, 0)->params[0];
-		params->params[1].isnull = renamed == NULL;
-		params->params[1].value = renamed ? CStringGetTextDatum(renamed) : (Datum) 0;
-		params->params[1].pflags = PARAM_FLAG_CONST;
-		params->params[1].ptype = TEXTOID;
-		params->params[2].isnull = false;
-		params->params[2].value = BoolGetDatum(follows_nothing(command));
-		params->params[2].pflags = PARAM_FLAG_CONST;
-		params->params[2].ptype = BOOLOID;
-		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 2), params,
+		add_param(params, 0, OIDOID, ObjectIdGetDatum(GetUserId()), false);
+		add_param(params, 1, TEXTOID, renamed ? CStringGetTextDatum(renamed) : (Datum) 0,
+				  renamed == NULL);
+		add_param(params, 2, BOOLOID, BoolGetDatum(follows_nothing(command)), false);
+		add_param(params, 3, BOOLOID, BoolGetDatum(may_attach(command)), false);
+		add_param(params, 4, OIDOID, ObjectIdGetDatum(detached_by(command)), false);
+		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 4), params,
 					 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
 	}
 	PG_RETURN_NULL();
