@@ -218,6 +218,25 @@ release(struct AlCondition *condition)
 	MemoryContextDelete(condition->cxt);
 }
 
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline bool
+evaluate(struct AlCondition *condition, ExprContext *econtext)
+{
+	volatile bool result = false;
+
+	condition->busy = true;
+	PG_TRY();
+	{
+		result = ExecQual(condition->state, econtext);
+	}
+	PG_FINALLY();
+	{
+		condition->busy = false;
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /*
  * Does the condition hold?  The absent one of the rows is NULL and stands for
  * the other, so that NEW.x > 1 speaks of a deleted row too.  Prepared once a
@@ -228,7 +247,7 @@ al_condition_holds(AlTable *table, Relation rel,
 				   TupleTableSlot *old, TupleTableSlot *new)
 {
 	ExprContext *econtext;
-	struct AlCondition *condition = table->condition;
+	struct AlCondition *volatile condition = table->condition;
 	volatile bool result = false;
 
 	/*
@@ -249,16 +268,7 @@ al_condition_holds(AlTable *table, Relation rel,
 	ResetExprContext(econtext);
 	econtext->ecxt_innertuple = old ? old : new;
 	econtext->ecxt_outertuple = new ? new : old;
-	condition->busy = true;
-	PG_TRY();
-	{
-		result = ExecQual(condition->state, econtext);
-	}
-	PG_FINALLY();
-	{
-		condition->busy = false;
-	}
-	PG_END_TRY();
+	result = evaluate(condition, econtext);
 	if (table->condition != condition)
 		release(condition);
 	return result;

@@ -7,6 +7,7 @@
 
 #include "executor/executor.h"
 #include "replication/logicalworker.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -56,6 +57,16 @@ al_entry_report(void *arg)
 		errhint("Exclude the column from the audit, or mask it: audit_log.enable(…, exclude => …).");
 	errcontext("audit_log capturing %s of table \"%s.%s\"", activity->action,
 			   schema ? schema : "?", RelationGetRelationName(activity->rel));
+}
+
+/* How many triggers deep is the one that runs now? */
+int
+al_entry_depth(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	return DatumGetInt32(pg_trigger_depth(fcinfo));
 }
 
 /* ---- memory ---- */
@@ -207,6 +218,26 @@ al_entry_wanted(const AlTable *table, AlAction action)
 	return (table->settings->actions & (1 << action)) != 0;
 }
 
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline bool
+condition_as_owner(AlTable *table, Relation rel, TupleTableSlot *old, TupleTableSlot *new)
+{
+	AlOwn		saved;
+	volatile bool result = false;
+
+	al_own_yield_to(&saved, rel->rd_rel->relowner);
+	PG_TRY();
+	{
+		result = al_condition_holds(table, rel, old, new);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /*
  * Does the table's condition, if any, hold?  For a baseline, where nobody
  * writes, it is evaluated as the table's owner.
@@ -214,26 +245,12 @@ al_entry_wanted(const AlTable *table, AlAction action)
 bool
 al_entry_condition(AlTable *table, Relation rel, TupleTableSlot *old, TupleTableSlot *new)
 {
-	AlOwn		saved;
-	volatile bool result = false;
+	bool		result;
 
 	if (table->settings->condition == NULL)
 		return true;
-	if (!al_own_active())
-		result = al_condition_holds(table, rel, old, new);
-	else
-	{
-		al_own_yield_to(&saved, rel->rd_rel->relowner);
-		PG_TRY();
-		{
-			result = al_condition_holds(table, rel, old, new);
-		}
-		PG_FINALLY();
-		{
-			al_own_leave(&saved);
-		}
-		PG_END_TRY();
-	}
+	result = al_own_active() ? condition_as_owner(table, rel, old, new) :
+		al_condition_holds(table, rel, old, new);
 
 	/* an exception that a function of the condition caught has undone it */
 	if (result && table->table_id == 0)
