@@ -162,6 +162,21 @@ INSERT INTO twice VALUES (1, 1), (2, 2);
 TRUNCATE twice1;
 SELECT action_type, changes FROM audit_log.audit_logs WHERE relation = 'twice'::regclass ORDER BY id;
 SELECT mismatches('twice');
+-- not rolled back: the outer one goes on, so that its partition takes no row
+CREATE OR REPLACE FUNCTION truncates() RETURNS trigger LANGUAGE plpgsql AS $$
+  BEGIN
+    TRUNCATE twice2;
+    IF (SELECT count(*) FROM twice1) > 1 THEN
+      INSERT INTO twice1 VALUES (3, 1);
+    END IF;
+    RETURN NULL;
+  END $$;
+INSERT INTO twice VALUES (4, 1);
+TRUNCATE twice1;
+INSERT INTO twice VALUES (5, 1), (6, 1);
+TRUNCATE twice1;
+SELECT action_type, changes FROM (SELECT id, action_type, changes FROM audit_log.audit_logs WHERE relation = 'twice'::regclass ORDER BY id OFFSET 4) l ORDER BY id;
+SELECT mismatches('twice');
 
 SET client_min_messages = warning;
 DROP SCHEMA capture_truncate CASCADE;

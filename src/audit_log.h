@@ -535,6 +535,7 @@ typedef struct AlRowMemory
 extern TriggerData *al_entry_protocol(FunctionCallInfo fcinfo, const char *function,
 									  bool row, bool after);
 extern void al_entry_report(void *arg);
+extern int	al_entry_depth(void);
 extern void al_entry_memory_enter(AlRowMemory *memory);
 extern void al_entry_memory_leave(AlRowMemory *memory);
 extern void al_entry_end_transaction(void);
@@ -552,7 +553,7 @@ extern void al_entry_log(const AlTable *table, AlAction action, TupleTableSlot *
  * truncate.c: whole tables.
  */
 extern void al_truncate_refuse_changes(const AlTable *table);
-extern void al_truncate_finish(Oid root);
+extern void al_truncate_finish(Oid root, int min_depth);
 extern bool al_truncate_pending(void);
 extern void al_truncate_finish_all(void);
 extern void al_truncate_end_transaction(void);

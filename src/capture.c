@@ -18,7 +18,6 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "replication/logicalworker.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -47,15 +46,6 @@ typedef struct HeldRow
 
 static List *held = NIL;		/* of HeldRow *, oldest first */
 
-static int
-trigger_depth(void)
-{
-	LOCAL_FCINFO(fcinfo, 0);
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
-	return DatumGetInt32(pg_trigger_depth(fcinfo));
-}
-
 /* ---- rows that move between partitions ---- */
 
 static void
@@ -79,7 +69,7 @@ hold_row(AlTable *table, TriggerData *data, CommandId command)
 	row->timestamp = GetCurrentTimestamp();
 	row->table_id = table->table_id;
 	row->log_delete = log_delete;
-	row->trigger_depth = trigger_depth();
+	row->trigger_depth = al_entry_depth();
 	row->subid = GetCurrentSubTransactionId();
 	MemoryContextSwitchTo(TopTransactionContext);
 	held = lappend(held, row);
@@ -147,7 +137,7 @@ settle_held(Oid root, int min_depth)
 static HeldRow *
 find_held(const AlTable *table, CommandId command)
 {
-	int			depth = trigger_depth();
+	int			depth = al_entry_depth();
 
 	for (int i = list_length(held) - 1; i >= 0; i--)
 	{
@@ -232,7 +222,7 @@ understand_event(AlTable *table, TriggerData *data)
 		if (table->root != table->relid)
 		{
 			if (held != NIL)
-				settle_held(table->root, trigger_depth());
+				settle_held(table->root, al_entry_depth());
 
 			/*
 			 * In logical apply the old tuple of a row that moves does not say
@@ -337,9 +327,9 @@ audit_log_capture_flush(PG_FUNCTION_ARGS)
 
 	error_context_stack = &callback;
 	if (al_truncate_pending() && TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
-		al_truncate_finish(al_table_root(data->tg_relation));
+		al_truncate_finish(al_table_root(data->tg_relation), al_entry_depth());
 	if (held != NIL)
-		settle_held(InvalidOid, trigger_depth());
+		settle_held(InvalidOid, al_entry_depth());
 	al_writer_flush();
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);

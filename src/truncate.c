@@ -30,6 +30,7 @@ typedef struct Truncated
 {
 	Oid			relid;
 	Oid			root;
+	int			trigger_depth;
 	SubTransactionId subid;
 } Truncated;
 
@@ -174,6 +175,7 @@ note_truncated(const AlTable *table)
 
 	t->relid = table->relid;
 	t->root = table->root;
+	t->trigger_depth = al_entry_depth();
 	t->subid = GetCurrentSubTransactionId();
 	truncated = lappend(truncated, t);
 	MemoryContextSwitchTo(old);
@@ -314,24 +316,30 @@ ancestor_truncated(Oid relid)
  * for a root does it for all relations under it.
  */
 void
-al_truncate_finish(Oid root)
+al_truncate_finish(Oid root, int min_depth)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
+	List	   *ended = NIL;
 	List	   *events = NIL;
 	ListCell   *lc;
 
-	/* one begun further out has its own end, and outlives a rollback of this */
+	/* a statement further out goes on, and outlives a rollback of this one */
 	foreach(lc, truncated)
 	{
 		Truncated  *t = lfirst(lc);
 
-		if (t->root == root && t->subid == subid && !ancestor_truncated(t->relid))
+		if (t->root == root && t->trigger_depth >= min_depth && t->subid == subid)
+			ended = lappend(ended, t);
+	}
+	foreach(lc, ended)
+	{
+		Truncated  *t = lfirst(lc);
+
+		if (!ancestor_truncated(t->relid))
 			events = list_append_unique_oid(events, t->relid);
 	}
-	foreach(lc, truncated)
-		if (((Truncated *) lfirst(lc))->root == root &&
-			((Truncated *) lfirst(lc))->subid == subid)
-			truncated = foreach_delete_current(truncated, lc);
+	foreach(lc, ended)
+		truncated = list_delete_ptr(truncated, lfirst(lc));
 	foreach(lc, events)
 		log_truncate_event(lfirst_oid(lc));
 }
@@ -365,7 +373,7 @@ void
 al_truncate_finish_all(void)
 {
 	while (truncated != NIL)
-		al_truncate_finish(((Truncated *) linitial(truncated))->root);
+		al_truncate_finish(((Truncated *) linitial(truncated))->root, 0);
 }
 
 void
