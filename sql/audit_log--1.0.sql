@@ -889,6 +889,10 @@ CREATE FUNCTION audit_log._disable(caller oid, target regclass) RETURNS void
     DECLARE
         member regclass;
     BEGIN
+        IF target IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'table_name must not be NULL';
+        END IF;
         PERFORM audit_log._check_owner(caller, target);
         PERFORM audit_log._check_no_partition(target);
         IF audit_log._trigger_settings(target, 'audit_log_row') IS NULL THEN
@@ -924,7 +928,7 @@ CREATE FUNCTION audit_log._drop_statement_triggers(target regclass) RETURNS void
 COMMENT ON FUNCTION audit_log._drop_statement_triggers(regclass) IS 'drops the statement triggers of one relation';
 
 CREATE FUNCTION audit_log.disable(table_name regclass) RETURNS void
-    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.disable(regclass) IS
     'stops tracking a table and keeps all its history. Takes ACCESS EXCLUSIVE on the table';
 
@@ -932,6 +936,10 @@ CREATE FUNCTION audit_log._pause(caller oid, target regclass, reason text) RETUR
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
+        IF target IS NULL OR reason IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'table_name and reason must not be NULL';
+        END IF;
         PERFORM audit_log._check_owner(caller, target);
         PERFORM audit_log._check_no_partition(target);
         PERFORM audit_log._pause_here(audit_log._register(target, 'paused',
@@ -942,7 +950,7 @@ CREATE FUNCTION audit_log._pause(caller oid, target regclass, reason text) RETUR
 COMMENT ON FUNCTION audit_log._pause(oid, regclass, text) IS 'pause(), with the caller''s role';
 
 CREATE FUNCTION audit_log.pause(table_name regclass, reason text) RETURNS void
-    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.pause(regclass, text) IS
     'nothing of this table is captured in this session until the transaction ends; the gap is logged with its reason';
 
@@ -1865,6 +1873,12 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
                'Run ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_default DEFAULT.'
          WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = 'audit_log.change'::regclass
                               AND i.inhrelid = to_regclass('audit_log.change_default'))
+        UNION ALL
+        SELECT format('schema %I', s.schema_name),
+               format('its new tables are not tracked: role %I, which asked for that, does not exist under this name', s.enabled_by),
+               format('Run SELECT audit_log.enable_schema(%L, auto => true) again, with its settings.', s.schema_name)
+          FROM audit_log.tracked_schema s
+         WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = s.enabled_by)
         UNION ALL
         SELECT 'schema audit_log', format('role %s may create in it', CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END),
                'Revoke CREATE on the schema.'

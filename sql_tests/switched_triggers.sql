@@ -125,4 +125,25 @@ ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_default DEFAULT;
 SELECT * FROM audit_log.check() WHERE relation = 'audit_log.change_default';
 ROLLBACK;
 
+-- the role that asked for auto has another name: roles have no event triggers
+CREATE ROLE regress_sw_auto SUPERUSER;
+CREATE SCHEMA sw_auto;
+SET ROLE regress_sw_auto;
+SELECT audit_log.enable_schema('sw_auto', auto => true);
+RESET ROLE;
+SELECT * FROM problems;
+ALTER ROLE regress_sw_auto RENAME TO regress_sw_other;
+SELECT * FROM audit_log.check() WHERE relation = 'schema sw_auto';
+SELECT audit_log.enable_schema('sw_auto', auto => true);
+SELECT * FROM problems;
+CREATE TABLE sw_auto.t (id int PRIMARY KEY);
+SELECT triggers_ok FROM audit_log.tracked_tables WHERE relation = 'sw_auto.t'::regclass;
+
+-- NULL is not silently nothing
+SELECT audit_log.pause('sw_auto.t', NULL);
+SELECT audit_log.pause(NULL, 'reason');
+SELECT audit_log.disable(NULL);
+DROP SCHEMA sw_auto CASCADE;
+DROP ROLE regress_sw_other;
+
 DROP SCHEMA sw CASCADE;
