@@ -1797,9 +1797,10 @@ CREATE FUNCTION audit_log._bearer(uid uuid) RETURNS regclass
         SELECT min(c.oid)::regclass FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
          WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND NOT c.relispartition
            AND starts_with(encode(t.tgargs, 'escape'), 'table=' || $1 || '\000')
+           AND audit_log._table_id(c.oid) IS NULL
         HAVING count(DISTINCT c.oid) = 1
     $$;
-COMMENT ON FUNCTION audit_log._bearer(uuid) IS 'the one table whose trigger names this identity';
+COMMENT ON FUNCTION audit_log._bearer(uuid) IS 'the one table whose trigger names this identity, and that is not known by its own name';
 
 CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp

@@ -117,6 +117,27 @@ INSERT INTO after VALUES (2);
 SELECT table_name, record_id FROM audit_log.audit_logs WHERE relation = 'after'::regclass ORDER BY id;
 SELECT * FROM audit_log.rebuild(NULL::after) ORDER BY id;
 
+-- a copy that bears the same arguments is a table of its own, not the one that is gone
+CREATE TABLE model (id int PRIMARY KEY);
+SELECT audit_log.enable('model');
+CREATE TABLE copy (id int PRIMARY KEY);
+DO $$
+BEGIN
+    EXECUTE (SELECT replace(pg_get_triggerdef(oid), 'sw.model', 'sw.copy') FROM pg_trigger
+              WHERE tgrelid = 'model'::regclass AND tgname = 'audit_log_row');
+END
+$$;
+INSERT INTO copy VALUES (1);
+BEGIN;
+ALTER EVENT TRIGGER audit_log_drop DISABLE;
+DROP TABLE model;
+ALTER EVENT TRIGGER audit_log_drop ENABLE;
+SELECT relation, problem FROM audit_log.check() WHERE relation = 'sw.model';
+SELECT audit_log.repair() > 0 AS repaired;
+SELECT relation, problem FROM audit_log.check() WHERE relation = 'sw.model';
+COMMIT;
+DROP TABLE copy;
+
 -- without a default partition a missing month would make writes fail
 BEGIN;
 ALTER TABLE audit_log.change DETACH PARTITION audit_log.change_default;
