@@ -125,7 +125,6 @@ typedef struct AlCatalog
 } AlCatalog;
 
 extern const AlCatalog *al_catalog_get(void);
-extern Oid	al_catalog_function(const char *name);
 extern bool al_catalog_forget(Oid relid);
 extern Oid	al_catalog_mask_secret(void);
 extern const char *al_catalog_action_label(AlAction action);
@@ -265,6 +264,7 @@ typedef struct AlFixed
 } AlFixed;
 
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
+extern void al_fixed_set(const char *name, const char *value);
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
 extern void al_fixed_leave(AlFixed *saved);
 /* what a type's output function needs, of whatever type */
@@ -368,7 +368,6 @@ extern Jsonb *al_patch_apply(Jsonb *document, Jsonb *delta, bool reverse);
 /*
  * session.c
  */
-extern Jsonb *al_session_context(void);
 extern bool al_session_context_has(const char *key);
 extern const char *al_session_user(const char *row_user);
 extern int64 al_session_row_id(const char *user);
@@ -412,6 +411,7 @@ typedef struct AlTable
 	Oid			relid;
 	Oid			trigger;
 	Oid			root;			/* relid itself if no partition */
+	char	   *own_schema;		/* of relid */
 	char	   *schema;			/* of the root */
 	char	   *name;
 	AlSettings *settings;
@@ -523,6 +523,7 @@ typedef struct AlActivity
 {
 	const char *action;			/* for the error context */
 	Relation	rel;
+	const char *schema;			/* its schema; NULL: not looked up yet */
 } AlActivity;
 
 typedef struct AlRowMemory

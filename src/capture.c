@@ -18,6 +18,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "replication/logicalworker.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -298,6 +299,7 @@ audit_log_capture(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 
 	table = al_table_get(data->tg_relation, data->tg_trigger);
+	activity.schema = table->own_schema;
 	if ((table->deputed & event_type(data->tg_event)) == 0)
 	{
 		if (table->table_id == 0)
@@ -321,7 +323,8 @@ Datum
 audit_log_capture_flush(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = al_entry_protocol(fcinfo, "audit_log.capture_flush", false, true);
-	AlActivity	activity = {.action = "changes",.rel = data->tg_relation};
+	AlActivity	activity = {.action = "changes",.rel = data->tg_relation,
+	.schema = get_namespace_name(RelationGetNamespace(data->tg_relation))};
 	ErrorContextCallback callback = {.callback = al_entry_report,.arg = &activity,
 	.previous = error_context_stack};
 

@@ -95,6 +95,21 @@ check_version(void)
 			 errhint("Disconnect and connect again.")));
 }
 
+/* The extension's trigger function of that name. */
+static Oid
+own_function(const char *name)
+{
+	oidvector  *noargs = buildoidvector(NULL, 0);
+	Oid			oid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									  CStringGetDatum(name),
+									  PointerGetDatum(noargs),
+									  ObjectIdGetDatum(catalog.schema));
+
+	if (!OidIsValid(oid))
+		elog(ERROR, "function audit_log.%s() is missing", name);
+	return oid;
+}
+
 const AlCatalog *
 al_catalog_get(void)
 {
@@ -134,28 +149,13 @@ al_catalog_get(void)
 		if (!OidIsValid(catalog.action[i]))
 			elog(ERROR, "audit_log.action_type has no label %s", action_labels[i]);
 	}
-	catalog.capture = al_catalog_function("capture");
-	catalog.capture_flush = al_catalog_function("capture_flush");
-	catalog.capture_truncate = al_catalog_function("capture_truncate");
+	catalog.capture = own_function("capture");
+	catalog.capture_flush = own_function("capture_flush");
+	catalog.capture_truncate = own_function("capture_truncate");
 
 	/* unless an invalidation has come meanwhile */
 	catalog_valid = forgotten == before;
 	return &catalog;
-}
-
-/* The extension's trigger function of that name. */
-Oid
-al_catalog_function(const char *name)
-{
-	oidvector  *noargs = buildoidvector(NULL, 0);
-	Oid			oid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-									  CStringGetDatum(name),
-									  PointerGetDatum(noargs),
-									  ObjectIdGetDatum(catalog.schema));
-
-	if (!OidIsValid(oid))
-		elog(ERROR, "function audit_log.%s() is missing", name);
-	return oid;
 }
 
 /*

@@ -51,7 +51,14 @@ void
 al_entry_report(void *arg)
 {
 	AlActivity *activity = arg;
-	char	   *schema = get_namespace_name(RelationGetNamespace(activity->rel));
+	const char *schema = activity->schema;
+
+	/*
+	 * Once the table is known its schema is too: what fails later may hold
+	 * locks under which no catalog must be read.
+	 */
+	if (schema == NULL)
+		schema = get_namespace_name(RelationGetNamespace(activity->rel));
 
 	if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		errhint("Exclude the column from the audit, or mask it: audit_log.enable(…, exclude => …).");

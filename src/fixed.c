@@ -141,8 +141,9 @@ al_fixed_text_need(Oid typid)
 	return AL_FIXED_ALL;
 }
 
-static void
-set_option(const char *name, const char *value)
+/* Sets a parameter until the current nest level ends. */
+void
+al_fixed_set(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -180,9 +181,9 @@ al_fixed_enter(AlFixed *saved, AlFixedNeed need)
 		{
 			saved->gucnest = NewGUCNestLevel();
 			if (path)
-				set_option("search_path", AL_FIXED_SEARCH_PATH);
+				al_fixed_set("search_path", AL_FIXED_SEARCH_PATH);
 			if (money)
-				set_option("lc_monetary", AL_FIXED_LC_MONETARY);
+				al_fixed_set("lc_monetary", AL_FIXED_LC_MONETARY);
 		}
 	}
 

@@ -429,7 +429,7 @@ audit_log_pause_here(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* audit_log._trigger_settings(args bytea, nargs int) RETURNS jsonb */
+/* audit_log._trigger_settings(table regclass, trigger text) RETURNS jsonb */
 PG_FUNCTION_INFO_V1(audit_log_trigger_settings);
 Datum
 audit_log_trigger_settings(PG_FUNCTION_ARGS)

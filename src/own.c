@@ -26,13 +26,6 @@ al_own_active(void)
 	return depth > 0;
 }
 
-static void
-set_option(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /* Put PG_TRY/PG_FINALLY round what stands between enter and leave. */
 void
 al_own_enter(AlOwn *saved)
@@ -45,14 +38,14 @@ al_own_enter(AlOwn *saved)
 	SetUserIdAndSecContext(catalog->owner,
 						   saved->context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	set_option("search_path", "pg_catalog, pg_temp");
+	al_fixed_set("search_path", "pg_catalog, pg_temp");
 	/* our own rows are not subject to row security of anybody */
-	set_option("row_security", "off");
+	al_fixed_set("row_security", "off");
 	/* nor do names and texts that we compare, or our tables, follow his taste */
-	set_option("quote_all_identifiers", "off");
-	set_option("standard_conforming_strings", "on");
-	set_option("default_tablespace", "");
-	set_option("default_table_access_method", "heap");
+	al_fixed_set("quote_all_identifiers", "off");
+	al_fixed_set("standard_conforming_strings", "on");
+	al_fixed_set("default_tablespace", "");
+	al_fixed_set("default_table_access_method", "heap");
 	saved->depth = depth++;
 	saved->outer = innermost;
 	innermost = saved;
@@ -86,7 +79,7 @@ al_own_yield_to_caller(AlOwn *saved)
 	if (outermost == NULL)
 		return;
 	SetUserIdAndSecContext(outermost->user, outermost->context);
-	set_option("search_path", outermost->search_path);
+	al_fixed_set("search_path", outermost->search_path);
 	depth = 0;
 	innermost = NULL;
 }

@@ -74,8 +74,8 @@ json_string(const char *text)
 }
 
 /* The context in force as jsonb, NULL where there is none. */
-Jsonb *
-al_session_context(void)
+static Jsonb *
+current_context(void)
 {
 	MemoryContext old;
 	Jsonb	   *json;
@@ -111,7 +111,7 @@ al_session_context(void)
 bool
 al_session_context_has(const char *key)
 {
-	Jsonb	   *context = al_session_context();
+	Jsonb	   *context = current_context();
 	JsonbValue	k;
 	JsonbValue *v;
 
@@ -302,7 +302,7 @@ client_value(PGFunction function, int anum, Datum *values, bool *nulls)
 void
 al_session_fill_row(const char *user, Datum *values, bool *nulls)
 {
-	Jsonb	   *context = al_session_context();
+	Jsonb	   *context = current_context();
 
 	memset(nulls, 0, sizeof(bool) * Natts_al_transaction);
 	values[Anum_al_transaction_xid - 1] =

@@ -506,6 +506,7 @@ build_table(Relation rel, Trigger *trigger, List *ancestors)
 				 errhint("Drop trigger \"%s\".", trigger->tgname)));
 
 	table->cxt = CurrentMemoryContext;
+	table->own_schema = get_namespace_name(RelationGetNamespace(rel));
 	table->relid = RelationGetRelid(rel);
 	table->trigger = trigger->tgoid;
 	table->root = ancestors ? llast_oid(ancestors) : table->relid;

@@ -228,7 +228,8 @@ audit_log_capture_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = al_entry_protocol(fcinfo, "audit_log.capture_truncate", false, false);
 	Relation	rel = data->tg_relation;
-	AlActivity	activity = {.action = "TRUNCATE",.rel = rel};
+	AlActivity	activity = {.action = "TRUNCATE",.rel = rel,
+	.schema = get_namespace_name(RelationGetNamespace(rel))};
 	ErrorContextCallback callback = {.callback = al_entry_report,.arg = &activity,
 	.previous = error_context_stack};
 	AlTable    *table;
