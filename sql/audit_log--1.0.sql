@@ -365,15 +365,58 @@ CREATE FUNCTION audit_log._add_guard(target regclass) RETURNS void
 COMMENT ON FUNCTION audit_log._add_guard(regclass) IS 'makes the guard of one of the log''s tables';
 
 /*
+ * An order of texts by length, for the predicate of an index (key_order.c):
+ * from record_id = '5' the planner proves record_id <=~ a long text.
+ */
+CREATE FUNCTION audit_log.key_cmp(text, text) RETURNS integer
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_log_key_cmp';
+COMMENT ON FUNCTION audit_log.key_cmp(text, text) IS 'compares by length, then by bytes: -1, 0 or 1';
+CREATE FUNCTION audit_log.key_lt(text, text) RETURNS boolean
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_log_key_lt';
+COMMENT ON FUNCTION audit_log.key_lt(text, text) IS 'is the first text shorter, or of the same length and less byte by byte?';
+CREATE FUNCTION audit_log.key_le(text, text) RETURNS boolean
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_log_key_le';
+COMMENT ON FUNCTION audit_log.key_le(text, text) IS 'is the first text shorter, or of the same length and not greater byte by byte?';
+CREATE FUNCTION audit_log.key_ge(text, text) RETURNS boolean
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_log_key_ge';
+COMMENT ON FUNCTION audit_log.key_ge(text, text) IS 'is the first text longer, or of the same length and not less byte by byte?';
+CREATE FUNCTION audit_log.key_gt(text, text) RETURNS boolean
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'audit_log_key_gt';
+COMMENT ON FUNCTION audit_log.key_gt(text, text) IS 'is the first text longer, or of the same length and greater byte by byte?';
+CREATE OPERATOR audit_log.<~ (FUNCTION = audit_log.key_lt, LEFTARG = text, RIGHTARG = text,
+    COMMUTATOR = OPERATOR(audit_log.>~), NEGATOR = OPERATOR(audit_log.>=~), RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+COMMENT ON OPERATOR audit_log.<~ (text, text) IS 'order by length, then by bytes';
+CREATE OPERATOR audit_log.<=~ (FUNCTION = audit_log.key_le, LEFTARG = text, RIGHTARG = text,
+    COMMUTATOR = OPERATOR(audit_log.>=~), NEGATOR = OPERATOR(audit_log.>~), RESTRICT = scalarlesel, JOIN = scalarlejoinsel);
+COMMENT ON OPERATOR audit_log.<=~ (text, text) IS 'order by length, then by bytes';
+CREATE OPERATOR audit_log.>=~ (FUNCTION = audit_log.key_ge, LEFTARG = text, RIGHTARG = text,
+    COMMUTATOR = OPERATOR(audit_log.<=~), NEGATOR = OPERATOR(audit_log.<~), RESTRICT = scalargesel, JOIN = scalargejoinsel);
+COMMENT ON OPERATOR audit_log.>=~ (text, text) IS 'order by length, then by bytes';
+CREATE OPERATOR audit_log.>~ (FUNCTION = audit_log.key_gt, LEFTARG = text, RIGHTARG = text,
+    COMMUTATOR = OPERATOR(audit_log.<~), NEGATOR = OPERATOR(audit_log.<=~), RESTRICT = scalargtsel, JOIN = scalargtjoinsel);
+COMMENT ON OPERATOR audit_log.>~ (text, text) IS 'order by length, then by bytes';
+CREATE OPERATOR FAMILY audit_log.key_length_ops USING btree;
+CREATE OPERATOR CLASS audit_log.key_length_ops FOR TYPE text USING btree FAMILY audit_log.key_length_ops AS
+    OPERATOR 1 audit_log.<~, OPERATOR 2 audit_log.<=~, OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 audit_log.>=~, OPERATOR 5 audit_log.>~, FUNCTION 1 audit_log.key_cmp(text, text);
+COMMENT ON OPERATOR FAMILY audit_log.key_length_ops USING btree IS 'order by length, then by bytes';
+COMMENT ON OPERATOR CLASS audit_log.key_length_ops USING btree IS 'order by length, then by bytes';
+
+/*
  * What every partition of audit_log.change has of its own: indexes for the
- * reads of the views, and the guard.  record_id has a hash index since any key
- * that the table''s own index takes must be taken here too.
+ * reads of the views, and the guard.  The history of one record is found by
+ * the B-tree, which knows the table, so that the same id in other tables costs
+ * nothing; the hash index is for keys that a B-tree does not take, since any
+ * key that the table''s own index takes must be taken here too.
  */
 CREATE FUNCTION audit_log._prepare_partition(target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        EXECUTE format('CREATE INDEX ON %s USING hash (record_id)', target);
+        EXECUTE format('CREATE INDEX ON %s (table_id, record_id text_pattern_ops) '
+            'WHERE record_id OPERATOR(audit_log.<=~) repeat(''x'', 1000)', target);
+        EXECUTE format('CREATE INDEX ON %s USING hash (record_id) '
+            'WHERE record_id OPERATOR(audit_log.>~) repeat(''x'', 1000)', target);
         EXECUTE format('CREATE INDEX ON %s USING hash (old_record_id) WHERE old_record_id IS NOT NULL', target);
         EXECUTE format('CREATE INDEX ON %s (transaction_id)', target);
         EXECUTE format('CREATE INDEX ON %s (table_id, id)', target);
@@ -1470,7 +1513,8 @@ CREATE VIEW audit_log.transactions WITH (security_barrier) AS
                            pg_catalog.array_agg(DISTINCT v.relation) FILTER (WHERE v.relation IS NOT NULL) AS tables
                       FROM audit_log.change c JOIN audit_log.visible_table v ON v.id = c.table_id
                      WHERE c.transaction_id = t.id) s
-     WHERE s.changes > 0;
+     WHERE s.changes > 0
+     ORDER BY t.id DESC;
 
 CREATE VIEW audit_log.tracked_tables WITH (security_barrier) AS
     SELECT v.relation, v.table_schema, v.table_name, v.settings,
@@ -1999,7 +2043,10 @@ $$;
 GRANT EXECUTE ON FUNCTION
     audit_log.jsonb_delta(jsonb, jsonb), audit_log.jsonb_patch(jsonb, jsonb), audit_log.jsonb_unpatch(jsonb, jsonb),
     audit_log.change_columns(jsonb, text), audit_log.set_context(text, jsonb), audit_log.new_transaction(),
-    audit_log.transaction_id(), audit_log._may_read(regclass), audit_log._is_keeper()
+    audit_log.transaction_id(), audit_log._may_read(regclass), audit_log._is_keeper(),
+    -- the predicates of the log's indexes are evaluated as whoever writes
+    audit_log.key_cmp(text, text), audit_log.key_lt(text, text), audit_log.key_le(text, text),
+    audit_log.key_ge(text, text), audit_log.key_gt(text, text)
     TO PUBLIC;
 
 /* -------------------------------------------------------------------- dumps */

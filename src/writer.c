@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
@@ -50,6 +51,8 @@ typedef struct Target
 	Relation	rel;
 	ResultRelInfo *info;
 	EState	   *estate;
+	Oid			user;			/* who writes, and in which context */
+	int			security;
 } Target;
 
 static void
@@ -62,6 +65,16 @@ target_open(Target *target, Oid relid, int natts)
 				 errmsg("table \"%s.%s\" does not have the columns of the log",
 						AL_SCHEMA, RelationGetRelationName(target->rel)),
 				 errhint("Run SELECT * FROM audit_log.check().")));
+
+	/*
+	 * What the log's indexes evaluate is evaluated as the log's owner: nothing
+	 * that can be revoked stands between a change and its log.  An error
+	 * restores the user with the (sub)transaction.
+	 */
+	GetUserIdAndSecContext(&target->user, &target->security);
+	SetUserIdAndSecContext(target->rel->rd_rel->relowner,
+						   target->security | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
 	target->estate = CreateExecutorState();
 	target->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(target->info, target->rel, 1, NULL, 0);
@@ -73,6 +86,7 @@ target_close(Target *target)
 {
 	ExecCloseIndices(target->info);
 	FreeExecutorState(target->estate);
+	SetUserIdAndSecContext(target->user, target->security);
 	/* the lock stays until the transaction ends */
 	table_close(target->rel, NoLock);
 }
