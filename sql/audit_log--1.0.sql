@@ -1846,6 +1846,28 @@ CREATE FUNCTION audit_log._bearer(uid uuid) RETURNS regclass
     $$;
 COMMENT ON FUNCTION audit_log._bearer(uuid) IS 'the one table whose trigger names this identity, and that is not known by its own name';
 
+/* for the script, and for repair() */
+CREATE FUNCTION audit_log._make_event_trigger(name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        EXECUTE CASE name
+            WHEN 'audit_log_attach' THEN
+                $q$CREATE EVENT TRIGGER audit_log_attach ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+                   EXECUTE FUNCTION audit_log.on_ddl_command_start()$q$
+            WHEN 'audit_log_ddl' THEN
+                $q$CREATE EVENT TRIGGER audit_log_ddl ON ddl_command_end
+                   WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
+                                'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
+                   EXECUTE FUNCTION audit_log.on_ddl_command_end()$q$
+            -- of every command: DROP TYPE … CASCADE, say, drops tables too
+            WHEN 'audit_log_drop' THEN
+                $q$CREATE EVENT TRIGGER audit_log_drop ON sql_drop EXECUTE FUNCTION audit_log.on_sql_drop()$q$
+            END;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._make_event_trigger(text) IS 'makes the event trigger of that name';
+
 CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
@@ -1904,7 +1926,7 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
         UNION ALL
         SELECT 'event trigger ' || e.name, CASE WHEN v.oid IS NULL THEN 'it is missing' WHEN v.evtenabled = 'R' THEN 'it fires for replicated changes only'
                     ELSE 'it is disabled' END,
-               CASE WHEN v.oid IS NULL THEN 'Make it again as CREATE EXTENSION does.'
+               CASE WHEN v.oid IS NULL THEN 'Run SELECT audit_log.repair().'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
           FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
@@ -1948,6 +1970,12 @@ CREATE FUNCTION audit_log._repair(caller oid) RETURNS integer
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = 'only a superuser may repair the log''s guards';
         END IF;
+        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop']) e (name)
+                       WHERE NOT EXISTS (SELECT FROM pg_event_trigger v WHERE v.evtname = e.name) LOOP
+            PERFORM audit_log._make_event_trigger(target.name);
+            EXECUTE format('ALTER EXTENSION audit_log ADD EVENT TRIGGER %I', target.name);
+            repaired := repaired + 1;
+        END LOOP;
         FOR target IN SELECT k.relation::regclass AS relid FROM audit_log._check(caller) k WHERE k.problem LIKE 'the guard %' LOOP
             PERFORM audit_log._add_guard(target.relid);
             repaired := repaired + 1;
@@ -1977,7 +2005,7 @@ COMMENT ON FUNCTION audit_log._repair(oid) IS 'repair(), with the caller''s role
 CREATE FUNCTION audit_log.repair() RETURNS integer
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.repair() IS
-    'sets guards and always triggers that a restore with --disable-triggers has left as ordinary ones, and notes tables that are gone or were renamed unnoticed (superusers only); returns how many';
+    'sets guards and always triggers that a restore with --disable-triggers has left as ordinary ones, makes missing event triggers, and notes tables that are gone or were renamed unnoticed (superusers only); returns how many';
 
 /* ---------------------------------------------------- what the script makes */
 
@@ -1988,18 +2016,9 @@ SELECT audit_log._add_guard(t) FROM pg_catalog.unnest(ARRAY['audit_log.transacti
 CREATE FUNCTION audit_log.on_ddl_command_start() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_ddl_command_start';
 COMMENT ON FUNCTION audit_log.on_ddl_command_start() IS 'refuses to attach a table that is audited by itself';
-CREATE EVENT TRIGGER audit_log_attach ON ddl_command_start
-    WHEN TAG IN ('ALTER TABLE')
-    EXECUTE FUNCTION audit_log.on_ddl_command_start();
+SELECT audit_log._make_event_trigger(e) FROM pg_catalog.unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop']) e;
 COMMENT ON EVENT TRIGGER audit_log_attach IS 'audit_log refuses to attach a table that is audited by itself';
-CREATE EVENT TRIGGER audit_log_ddl ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
-                 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
-    EXECUTE FUNCTION audit_log.on_ddl_command_end();
 COMMENT ON EVENT TRIGGER audit_log_ddl IS 'audit_log follows renames, columns, partitions and new tables';
-/* of every command: DROP TYPE … CASCADE, say, drops tables too */
-CREATE EVENT TRIGGER audit_log_drop ON sql_drop
-    EXECUTE FUNCTION audit_log.on_sql_drop();
 COMMENT ON EVENT TRIGGER audit_log_drop IS 'audit_log notes tables, partitions and schemas that are gone';
 
 /* all that the script has made is closed; then opened for whom it is meant */

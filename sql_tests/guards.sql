@@ -75,3 +75,16 @@ ROLLBACK;
 -- all of it was in vain
 SELECT action_type, record_id FROM audit_log.audit_logs WHERE relation = 'guarded'::regclass;
 DROP TABLE guarded;
+
+-- an event trigger that is gone is told, and made again as a member
+BEGIN;
+ALTER EXTENSION audit_log DROP EVENT TRIGGER audit_log_drop;
+DROP EVENT TRIGGER audit_log_drop;
+SELECT * FROM audit_log.check() WHERE relation LIKE 'event trigger %';
+SELECT audit_log.repair();
+SELECT * FROM audit_log.check() WHERE relation LIKE 'event trigger %';
+SELECT e.evtevent, e.evttags, x.extname FROM pg_event_trigger e
+  JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e'
+  JOIN pg_extension x ON x.oid = d.refobjid
+ WHERE e.evtname = 'audit_log_drop';
+ROLLBACK;

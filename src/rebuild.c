@@ -234,7 +234,8 @@ replay_keyless(Rebuild *rebuild, const char *action, Jsonb *changes)
 
 static const char from_sql[] =
 "SELECT t.id, e.first_change_id, e.key_columns IS NOT NULL,"
-"  (SELECT pg_catalog.format('State %s of %s: %s.', s.id, s.timestamp, s.kind)"
+"  (SELECT pg_catalog.format('State %s of %s: %s%s.', s.id, s.timestamp, s.kind,"
+"     ' (' || (s.detail ->> 'reason') || ')')"
 "     FROM audit_log.table_state s WHERE s.table_id = t.id AND s.id > e.id"
 "      AND s.kind <> 'renamed'"
 "      AND NOT (s.kind = 'partition attached' AND (s.detail ->> 'empty')::boolean)"
