@@ -158,5 +158,6 @@ caught_up() or die;
 is($subscriber->sql("SELECT count(*) FROM log WHERE id > $mark AND table_name = 'plain' AND record_id = '5'"), '0', 'always taken back: nothing is logged');
 is($subscriber->sql('SELECT count(*) FROM audit_log.check()'), '0', 'check() is content');
 
-unlike($subscriber->log, qr/(ERROR|PANIC|FATAL):(?!.*terminating)/, 'no worker failed');
+# (a worker that restarts may meet its predecessor, and tries again)
+unlike($subscriber->log, qr/(ERROR|PANIC|FATAL):(?!.*(terminating|replication origin with ID \d+ is already active))/, 'no worker failed');
 done_testing();
