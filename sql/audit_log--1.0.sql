@@ -407,7 +407,7 @@ COMMENT ON OPERATOR CLASS audit_log.key_length_ops USING btree IS 'order by leng
  * reads of the views, and the guard.  The history of one record is found by
  * the B-tree, which knows the table, so that the same id in other tables costs
  * nothing; the hash index is for keys that a B-tree does not take, since any
- * key that the table''s own index takes must be taken here too.
+ * key that the table's own index takes must be taken here too.
  */
 CREATE FUNCTION audit_log._prepare_partition(target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -474,7 +474,8 @@ CREATE FUNCTION audit_log._make_partitions(months integer) RETURNS integer
         timeout text := current_setting('lock_timeout');
     BEGIN
         FOR n IN 0 .. months - 1 LOOP
-            partition := audit_log._partition_name(n);
+            -- named by its bounds, not by the clock anew: the month may turn meanwhile
+            partition := 'audit_log.change_' || to_char(first + make_interval(months => n), 'YYYY_MM');
             CONTINUE WHEN pg_partition_root(to_regclass(partition)) = 'audit_log.change'::regclass;
             BEGIN
                 IF to_regclass(partition) IS NOT NULL THEN
@@ -1072,7 +1073,9 @@ CREATE FUNCTION audit_log._enable_schema(
                 CONTINUE;
             END IF;
             PERFORM audit_log._enable(caller, target,
-                audit_log._columns_there(target, exclude), audit_log._columns_there(target, include),
+                audit_log._columns_there(target, exclude),
+                -- with none of them there an empty list would log every column: refused by its names
+                coalesce(nullif(audit_log._columns_there(target, include), '{}'), include),
                 audit_log._columns_there(target, mask), condition, actions, on_truncate, baseline,
                 (audit_log._columns_there(target, ARRAY[user_column]))[1], require, always);
             tracked := tracked + 1;
@@ -1085,8 +1088,9 @@ CREATE FUNCTION audit_log._enable_schema(
                     'exclude', to_jsonb(exclude), 'include', to_jsonb(include), 'mask', to_jsonb(mask),
                     'actions', to_jsonb(actions), 'on_truncate', on_truncate,
                     'user_column', user_column, 'require', to_jsonb(require), 'always', always)))
+            -- what is left out keeps what is set, as for the tables
             ON CONFLICT ON CONSTRAINT tracked_schema_pkey DO UPDATE
-                SET enabled_by = excluded.enabled_by, settings = excluded.settings;
+                SET enabled_by = excluded.enabled_by, settings = s.settings || excluded.settings;
         ELSIF auto IS NOT NULL THEN
             DELETE FROM audit_log.tracked_schema s WHERE s.schema_name = _enable_schema.schema_name;
         END IF;
@@ -1221,7 +1225,7 @@ CREATE FUNCTION audit_log._follow_created(target regclass) RETURNS void
     DECLARE
         s record;
         enabler oid;
-        lists jsonb;
+        include name[];
     BEGIN
         SELECT t.settings, t.enabled_by, c.relowner, c.relkind, c.relispartition, c.relpersistence INTO s
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -1235,9 +1239,10 @@ CREATE FUNCTION audit_log._follow_created(target regclass) RETURNS void
         IF enabler IS NULL OR NOT pg_has_role(enabler, s.relowner, 'MEMBER') THEN
             RETURN;
         END IF;
+        include := ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'include'));
         PERFORM audit_log._enable(enabler, target,
             audit_log._columns_there(target, ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'exclude'))::name[]),
-            audit_log._columns_there(target, ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'include'))::name[]),
+            coalesce(nullif(audit_log._columns_there(target, include), '{}'), include),
             audit_log._columns_there(target, ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'mask'))::name[]),
             NULL,
             CASE WHEN s.settings ? 'actions' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'actions')) END,
@@ -1422,14 +1427,17 @@ CREATE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed bool
                         WHERE o.object_type IN ('table', 'schema') AND NOT o.is_temporary
                        UNION ALL
                        -- the trigger alone, of a table that stays
-                       SELECT o.address_names[1], o.address_names[2], o.object_type FROM pg_event_trigger_dropped_objects() o
+                       SELECT o.address_names[1], o.address_names[2], o.address_names[3] FROM pg_event_trigger_dropped_objects() o
                         WHERE o.object_type = 'trigger' AND o.address_names[3] IN ('audit_log_row', 'audit_log_truncate') LOOP
-            IF dropped.object_type = 'trigger' THEN
-                SELECT t.id INTO id FROM audit_log.tracked_table t
-                  JOIN pg_namespace n ON n.nspname = t.table_schema
-                  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
-                 WHERE t.table_schema = dropped.schema_name AND t.table_name = dropped.object_name
-                   AND t.dropped_at IS NULL
+            IF dropped.object_type IN ('audit_log_row', 'audit_log_truncate') THEN
+                -- a partition has the latter of its own, and the former of its root
+                SELECT t.id INTO id FROM pg_namespace n
+                  JOIN pg_class c ON c.relnamespace = n.oid
+                  JOIN audit_log.tracked_table t ON t.id = audit_log._table_id(coalesce(
+                           (SELECT r.relid FROM pg_partition_ancestors(c.oid) WITH ORDINALITY r
+                             ORDER BY r.ordinality DESC LIMIT 1), c.oid))
+                 WHERE n.nspname = dropped.schema_name AND c.relname = dropped.object_name
+                   AND (dropped.object_type = 'audit_log_truncate' OR NOT c.relispartition)
                    AND (SELECT s.kind FROM audit_log.table_state s WHERE s.table_id = t.id
                            AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) IS DISTINCT FROM 'disabled';
                 IF FOUND THEN
@@ -1943,7 +1951,7 @@ CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text
         UNION ALL
         SELECT format('schema %I', s.schema_name),
                format('its new tables are not tracked: role %I, which asked for that, does not exist under this name', s.enabled_by),
-               format('Run SELECT audit_log.enable_schema(%L, auto => true) again, with its settings.', s.schema_name)
+               format('Run SELECT audit_log.enable_schema(%L, auto => true) again.', s.schema_name)
           FROM audit_log.tracked_schema s
          WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = s.enabled_by)
         UNION ALL
@@ -1988,7 +1996,8 @@ CREATE FUNCTION audit_log._repair(caller oid) RETURNS integer
         FOR target IN SELECT t.id, audit_log._bearer(t.uid) AS relid FROM audit_log.tracked_table t
                        WHERE t.dropped_at IS NULL AND NOT EXISTS (
                            SELECT FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid
-                            WHERE n.nspname = t.table_schema AND c.relname = t.table_name) LOOP
+                            WHERE n.nspname = t.table_schema AND c.relname = t.table_name
+                              AND c.relkind IN ('r', 'p')) LOOP
             IF target.relid IS NOT NULL THEN
                 PERFORM audit_log._register(target.relid, NULL, NULL);
             ELSE

@@ -96,6 +96,18 @@ SELECT count(*) AS other FROM tracked WHERE NOT settings @> '{"actions": ["inser
 
 SET client_min_messages = warning;
 SELECT audit_log.enable_schema('settings_schema', auto => true);
+-- left out, a setting of auto stays; a table with no column to include is refused, rather than logged whole
+CREATE SCHEMA settings_schema_kept;
+SELECT audit_log.enable_schema('settings_schema_kept', auto => true, mask => '{secret}', include => '{id,secret}');
+SELECT audit_log.enable_schema('settings_schema_kept', auto => true);
+CREATE TABLE settings_schema_kept.a (id int PRIMARY KEY, secret text, other text);
+CREATE TABLE settings_schema_kept.b (other text, secret_too text);
+SELECT audit_log.enable_schema('settings_schema_kept', auto => true, include => '{}');
+CREATE TABLE settings_schema_kept.b (other text, secret_too text);
+SELECT audit_log.enable_schema('settings_schema_kept', mask => '{}', include => '{id}');
+SELECT table_name, settings FROM audit_log.tracked_table
+ WHERE table_schema = 'settings_schema_kept' AND dropped_at IS NULL ORDER BY table_name COLLATE "C";
+DROP SCHEMA settings_schema_kept CASCADE;
 DROP SCHEMA settings_schema CASCADE;
 SELECT count(*) FROM audit_log.tracked_schema WHERE schema_name LIKE 'settings_schema%';
 SELECT count(*) FROM audit_log.tracked_table WHERE table_schema LIKE 'settings_schema%' AND dropped_at IS NULL;

@@ -71,6 +71,13 @@ SELECT * FROM problems;
 ALTER TABLE part_11 ENABLE TRIGGER audit_log_row;
 SELECT * FROM states WHERE table_name = 'part';
 SELECT * FROM audit_log.rebuild(NULL::part);
+-- dropped from it
+SELECT audit_log.enable('part', baseline => true);
+DROP TRIGGER audit_log_truncate ON part_11;
+TRUNCATE part_11;
+SELECT audit_log.enable('part');
+SELECT * FROM states WHERE table_name = 'part' OFFSET 4;
+SELECT * FROM audit_log.rebuild(NULL::part);
 
 -- as a schema-only restore makes it: the triggers without the states
 CREATE TABLE restored (id int PRIMARY KEY);
@@ -116,6 +123,19 @@ SELECT * FROM problems;
 INSERT INTO after VALUES (2);
 SELECT table_name, record_id FROM audit_log.audit_logs WHERE relation = 'after'::regclass ORDER BY id;
 SELECT * FROM audit_log.rebuild(NULL::after) ORDER BY id;
+
+-- dropped in that way, and a view has the name since
+CREATE TABLE viewed (id int PRIMARY KEY);
+SELECT audit_log.enable('viewed');
+BEGIN;
+ALTER EVENT TRIGGER audit_log_drop DISABLE;
+DROP TABLE viewed;
+ALTER EVENT TRIGGER audit_log_drop ENABLE;
+COMMIT;
+CREATE VIEW viewed AS SELECT 1 AS id;
+SELECT * FROM problems;
+SELECT audit_log.repair() > 0 AS repaired;
+SELECT * FROM problems;
 
 -- a copy that bears the same arguments is a table of its own, not the one that is gone
 CREATE TABLE model (id int PRIMARY KEY);
