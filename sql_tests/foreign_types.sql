@@ -47,6 +47,16 @@ SELECT action_type, record_id, old_record_id, CASE WHEN changes ? 'big' THEN cha
   FROM audit_log.audit_logs WHERE relation = 'things'::regclass ORDER BY id;
 SELECT count(*) FROM audit_log.rebuild(NULL::things) r JOIN things t ON record_image_eq(r, t);
 
+-- a cast without function makes json of any text: such is kept as the text that it is
+BEGIN;
+CREATE CAST (text AS json) WITHOUT FUNCTION;
+UPDATE things SET doc = (repeat('}', 1000000) || '"a": 1')::text::json;
+UPDATE things SET doc = '"a": 1'::text::json;
+UPDATE things SET doc = ']'::text::json;
+SELECT left(changes -> 'doc' -> 1 ->> '$pg', 10) AS doc, length(changes -> 'doc' -> 1 ->> '$pg') AS len
+  FROM audit_log.audit_logs WHERE relation = 'things'::regclass ORDER BY id DESC LIMIT 3;
+ROLLBACK;
+
 SELECT 'regress_' || repeat('r', 55) AS long_role \gset
 CREATE ROLE :"long_role";
 GRANT USAGE ON SCHEMA foreign_types TO :"long_role";

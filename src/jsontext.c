@@ -37,6 +37,8 @@
  * another order, and this finds it out there, long before anything is parsed.
  * It also keeps away from the parser what would fail in it or depends on the
  * stack that is left.
+ *
+ * The text may be no JSON at all: a cast without function makes json of any.
  */
 static bool
 may_be_plain(const char *text, int len)
@@ -79,7 +81,7 @@ may_be_plain(const char *text, int len)
 				p++;
 				break;
 			case ':':
-				if (++p >= end || *p != ' ')
+				if (++p >= end || *p != ' ' || depth == 0)
 					return false;
 				p++;
 				/* of a key with escapes, this is not the length that counts */
@@ -109,7 +111,8 @@ may_be_plain(const char *text, int len)
 				break;
 			case '}':
 			case ']':
-				depth--;
+				if (--depth < 0)
+					return false;
 				p++;
 				break;
 			case 't':
