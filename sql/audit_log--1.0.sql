@@ -1391,6 +1391,11 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollow
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
             IF command.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') THEN
                 PERFORM audit_log._names_are_gone(schema, name);
+                -- one that our snapshot is too old to see has the name: its log is not for readers of this one
+                IF audit_log._latest('SELECT audit_log._table_id($1)', target) IS NOT NULL THEN
+                    RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+                        MESSAGE = format('could not serialize access: a table %s was registered meanwhile', target);
+                END IF;
                 PERFORM audit_log._follow_created(target);
             ELSIF renamed IS NOT NULL THEN
                 former := audit_log._former_name(target);
