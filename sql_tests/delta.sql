@@ -80,7 +80,7 @@ SELECT d = jsonb_build_object(k, jsonb_build_array(1, 2)) AS delta,
 FROM (SELECT k, jsonb_delta(jsonb_build_object(k, 1, 'a', 0), jsonb_build_object(k, 2, 'a', 0)) AS d
 	  FROM (SELECT repeat('k', 100000)) AS s (k)) AS t;
 
--- deep nesting, and deeper than the stack allows
+-- deep nesting: compared inside down to 1000 levels, below that replaced whole, whatever the stack
 CREATE TEMP TABLE deep AS
 SELECT (repeat('{"a":', 3000) || '1' || repeat('}', 3000))::jsonb AS old,
 	   (repeat('{"a":', 3000) || '"2"' || repeat('}', 3000))::jsonb AS new;
@@ -89,6 +89,10 @@ SELECT length(jsonb_delta(old, new)::text) AS length,
 	   jsonb_unpatch(new, jsonb_delta(old, new)) = old AS unpatched,
 	   (SELECT array_length(path, 1) FROM change_columns(jsonb_delta(old, new), 'UPDATE')) AS path
 FROM deep;
+SELECT jsonb_patch(old, jsonb_delta(old, new)) = new AS patched
+FROM (SELECT (repeat('{"a":', 9000) || '1' || repeat('}', 9000))::jsonb AS old,
+			 (repeat('{"a":', 9000) || '2' || repeat('}', 9000))::jsonb AS new) AS deeper;
+-- less stack than these need
 CREATE TEMP TABLE deep_delta AS SELECT old, jsonb_delta(old, new) AS delta FROM deep;
 SET max_stack_depth = '100kB';
 \set VERBOSITY sqlstate

@@ -27,6 +27,13 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+/*
+ * Objects nested deeper are replaced whole: whether they could be compared
+ * inside depends on how much stack is left, and an UPDATE of a document that
+ * the server takes must not fail here.
+ */
+#define MAX_DEPTH	1000
+
 /* One differing key, while the delta of two objects is gathered. */
 typedef struct Change
 {
@@ -59,7 +66,7 @@ first_difference(const char *a, const char *b, int from, int len)
  */
 static Change *
 gather_changes(const JsonbContainer *old, const JsonbContainer *new, int same,
-			   int *nchanges)
+			   int depth, int *nchanges)
 {
 	AlJsonWalk	a;
 	AlJsonWalk	b;
@@ -118,13 +125,15 @@ gather_changes(const JsonbContainer *old, const JsonbContainer *new, int same,
 					differs = prefix < a.value.len;
 				}
 
-				if (differs && al_jsonwalk_is_object(&a.value) &&
+				if (differs && depth < MAX_DEPTH &&
+					al_jsonwalk_is_object(&a.value) &&
 					al_jsonwalk_is_object(&b.value))
 				{
 					change.delta.kind = AL_DELTA_NESTED;
 					change.children = gather_changes(a.value.container,
 													 b.value.container,
-													 prefix, &change.nchildren);
+													 prefix, depth + 1,
+													 &change.nchildren);
 					differs = change.nchildren > 0;
 				}
 			}
@@ -238,7 +247,7 @@ al_delta_objects(const AlValue *old, const AlValue *new, AlValue *out)
 			return false;
 	}
 
-	changes = gather_changes(old->container, new->container, same, &nchanges);
+	changes = gather_changes(old->container, new->container, same, 1, &nchanges);
 	if (nchanges == 0)
 		return false;
 
