@@ -109,6 +109,15 @@ UPDATE bag SET v = v;
 SELECT * FROM log WHERE "table" = 'bag';
 SELECT mismatches('bag');
 
+-- jsonb keys: a string that reads as JSON keeps its quotes, or two records had one id
+CREATE TABLE documents (k jsonb PRIMARY KEY, v int);
+SELECT audit_log.enable('documents');
+INSERT INTO documents VALUES ('1', 1), ('"1"', 2), ('"a"', 3), ('null', 4), ('"null"', 5), ('[1]', 6), ('"[1]"', 7), ('"\"1\""', 8);
+UPDATE documents SET v = -v WHERE k = '"1"';
+DELETE FROM documents WHERE k = 'null';
+SELECT action, id, changes FROM log WHERE "table" = 'documents';
+SELECT mismatches('documents');
+
 -- a key that comes, goes, or is another from now on: a state each time
 CREATE TABLE later (a int NOT NULL, b int NOT NULL);
 SELECT audit_log.enable('later');

@@ -64,6 +64,26 @@ same_image(const AlColumn *column, Datum a, bool anull, Datum b, bool bnull)
 }
 
 /*
+ * A key column's text.  Of a jsonb column ->> would give a number and a string
+ * of the same digits one text, and two records one id; so a string whose text
+ * reads as JSON keeps its quotes.
+ */
+static char *
+key_text(const AlColumn *column, const AlValue *value, int *len)
+{
+	char	   *text = al_jsonbuild_text(value, len);
+	StringInfoData quoted;
+
+	if (!column->json || value->kind != AL_STRING ||
+		al_jsontext_try(text, *len) == NULL)
+		return text;
+	initStringInfo(&quoted);
+	escape_json(&quoted, pnstrdup(text, *len));
+	*len = quoted.len;
+	return quoted.data;
+}
+
+/*
  * A record's id: its key's text as changes shows it; of several columns a JSON
  * array of the texts.
  */
@@ -84,7 +104,7 @@ make_record_id(const AlTable *table, const Datum *values, const bool *nulls)
 		int			len;
 
 		encode_column(column, values[n], nulls[n], &value);
-		string = al_jsonbuild_text(&value, &len);
+		string = key_text(column, &value, &len);
 		if (table->nkeys == 1)
 			return cstring_to_text_with_len(string, len);
 		appendStringInfoString(&buf, i == 0 ? "[" : ", ");
