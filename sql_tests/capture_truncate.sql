@@ -128,7 +128,9 @@ DROP TRIGGER audit_log_flush ON p21;
 INSERT INTO p21 VALUES (12, 'row by row');
 SELECT * FROM emptied('p');
 SELECT relation, problem FROM audit_log.check() WHERE relation LIKE '%capture_truncate%' ORDER BY 1, 2;
-SELECT audit_log.enable('p');
+-- (the dropped triggers are a gap, which rebuild does not pass: a new beginning)
+SELECT kind, detail ->> 'reason' AS reason FROM audit_log.table_state ORDER BY id DESC LIMIT 1;
+SELECT audit_log.enable('p', baseline => true);
 SELECT mismatches('p');
 -- a trigger of the user's that writes while the table is being emptied
 CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO made VALUES (nextval('s')); RETURN NULL; END $$;
