@@ -144,6 +144,18 @@ typedef enum AlOnTruncate
 	AL_TRUNCATE_FORBID
 } AlOnTruncate;
 
+/* the columns that a version table has beside those of its table */
+typedef enum AlVersionColumn
+{
+	AL_VERSION_TRANSACTION,
+	AL_VERSION_END_TRANSACTION,
+	AL_VERSION_OPERATION,
+	AL_VERSION_FROM,
+	AL_VERSION_TO
+} AlVersionColumn;
+
+#define AL_VERSION_COLUMNS 5
+
 /* the arguments of one table's trigger; lists are of char * */
 typedef struct AlSettings
 {
@@ -157,6 +169,9 @@ typedef struct AlSettings
 	int			actions;		/* 1 << AlAction */
 	AlOnTruncate on_truncate;
 	bool		always;
+	bool		versioned;
+	char	   *version_table;	/* NULL: <table>_version */
+	char	   *version_columns[AL_VERSION_COLUMNS];	/* NULL: its usual name */
 } AlSettings;
 
 extern char *al_settings_user_id;
@@ -164,6 +179,8 @@ extern char *al_settings_context;
 extern char *al_settings_user_id_source;
 
 extern void al_settings_init(void);
+extern const char *al_settings_version_column(const AlSettings *settings,
+											  AlVersionColumn column);
 extern AlSettings *al_settings_parse(int nargs, char **args, const char *table);
 extern char *al_settings_json(const AlSettings *settings);
 
@@ -376,6 +393,7 @@ extern void al_session_fill_row(const char *user, Datum *values, bool *nulls);
 extern void al_session_row_written(int64 id, const char *user);
 extern int64 al_session_transaction_id(void);
 extern void al_session_force_new(void);
+extern void al_session_rise_above(const char *user, int64 id);
 extern void al_session_end_transaction(void);
 extern void al_session_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_session_abort_sub(SubTransactionId subid);
@@ -429,6 +447,8 @@ typedef struct AlTable
 	int			replication_role;	/* for which these two hold */
 	struct AlCondition *condition;	/* prepared in this transaction, or NULL */
 	int32		table_id;		/* 0: not looked up yet */
+	Oid			version_relid;	/* whose change makes this invalid too */
+	struct AlVersions *versions;	/* NULL: not prepared */
 	MemoryContext cxt;
 } AlTable;
 
@@ -480,6 +500,84 @@ extern bool al_row_difference(const AlTable *table, TupleTableSlot *old,
 							  TupleTableSlot *new, AlEntry *entry);
 extern const char *al_row_user(const AlTable *table, TupleTableSlot *new);
 
+/*
+ * version.c: writes version tables (design.md, section 6).
+ */
+/* one key column of a version table, in the order of its primary key */
+typedef struct AlVersionKey
+{
+	AttrNumber	attnum;			/* in the version table */
+	AttrNumber	source;			/* in the tracked relation */
+	bool		byval;
+	int16		len;
+	FmgrInfo	equal;
+	Oid			collation;
+} AlVersionKey;
+
+/* a version table, seen from one tracked relation; in its AlTable's memory */
+typedef struct AlVersions
+{
+	Oid			relid;
+	Oid			index;			/* of the primary key */
+	TupleDesc	desc;
+	AttrNumber *source;			/* of each column in the tracked relation, 0:
+								 * NULL */
+	AttrNumber	last_source;
+	AttrNumber	own[AL_VERSION_COLUMNS];
+	int			nkeys;
+	AlVersionKey *keys;
+	bool		image_keys;		/* keys that are equal have the same image */
+} AlVersions;
+
+/* operation_type */
+#define AL_INSERTED 0
+#define AL_UPDATED 1
+#define AL_DELETED 2
+
+/* one record as its newest version has it, seen from our own transaction */
+typedef struct AlVersionRecord
+{
+	bool		found;			/* it has a version */
+	ItemPointerData tid;		/* of the newest */
+	int64		id;				/* its transaction_id */
+	int16		operation;
+	TimestampTz valid_from;
+	bool		ours;			/* this transaction has written it … */
+	CommandId	command;		/* … in this command */
+	bool		before;			/* the record was there before that version;
+								 * of a delete version known where it is ours */
+	uint64		looked;			/* when: what was written since makes it stale */
+} AlVersionRecord;
+
+/* the records that a change touches, before it is attributed */
+typedef struct AlVersionLook
+{
+	bool		key_changed;	/* then there are two, the new key's second */
+	int64		newest;			/* highest id of their versions, 0: none */
+	AlVersionRecord record[2];
+} AlVersionLook;
+
+extern AlVersions *al_version_of(AlTable *table);
+extern int64 al_version_value(const AlVersions *versions, HeapTuple tuple,
+							  AlVersionColumn column);
+extern void al_version_key(const AlVersions *versions, TupleTableSlot *slot, Datum *key);
+extern void al_version_find(const AlVersions *versions, Relation rel, Relation index,
+							const Datum *key, AlVersionRecord *record);
+extern void al_version_record(const AlVersions *versions, TupleTableSlot *slot,
+							  AlVersionRecord *record);
+extern void al_version_look(AlTable *table, AlAction action, TupleTableSlot *old,
+							TupleTableSlot *new, AlVersionLook *look);
+extern void al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
+						   TupleTableSlot *old, TupleTableSlot *new,
+						   const AlEntry *entry);
+extern void al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present,
+						   const Datum *key, TupleTableSlot *slot, HeapTuple row,
+						   const AlEntry *entry);
+extern void al_version_flush(void);
+extern void al_version_end_transaction(void);
+extern void al_version_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_version_abort_sub(SubTransactionId subid);
+
 /* -------------------------------------------------------------- layer 3.5 */
 
 /*
@@ -494,6 +592,9 @@ typedef struct AlOwn
 	struct AlOwn *outer;
 	const char *search_path;	/* of the session, when the outermost */
 } AlOwn;
+
+/* the command that an event trigger is called for, NULL outside of one */
+extern const Node *al_own_command;
 
 extern bool al_own_active(void);
 extern void al_own_enter(AlOwn *saved);
@@ -544,8 +645,8 @@ extern bool al_entry_wanted(const AlTable *table, AlAction action);
 extern bool al_entry_condition(AlTable *table, Relation rel,
 							   TupleTableSlot *old, TupleTableSlot *new);
 extern void al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
-							   CommandId command, TupleTableSlot *new);
-extern void al_entry_log(const AlTable *table, AlAction action, TupleTableSlot *old,
+							   CommandId command, TupleTableSlot *new, int64 above);
+extern void al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 						 TupleTableSlot *new, CommandId command);
 
 /* ---------------------------------------------------------------- layer 4 */

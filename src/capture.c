@@ -85,6 +85,7 @@ static void
 log_held(HeldRow *row)
 {
 	AlEntry		entry;
+	AlVersionLook look = {0};
 	TupleTableSlot *slot;
 	MemoryContext old;
 	AlFixed		saved;
@@ -97,7 +98,9 @@ log_held(HeldRow *row)
 	al_fixed_enter(&saved, row->table->need);
 	PG_TRY();
 	{
-		al_entry_attribute(&entry, row->table, AL_DELETE, row->command, NULL);
+		if (row->table->settings->versioned)
+			al_version_look(row->table, AL_DELETE, slot, NULL, &look);
+		al_entry_attribute(&entry, row->table, AL_DELETE, row->command, NULL, look.newest);
 		entry.timestamp = row->timestamp;
 		entry.table_id = row->table_id;
 		al_row_whole(row->table, slot, &entry);
@@ -107,8 +110,10 @@ log_held(HeldRow *row)
 		al_fixed_leave(&saved);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
 	al_writer_add(&entry);
+	if (row->table->settings->versioned)
+		al_version_add(row->table, &look, AL_DELETE, slot, NULL, &entry);
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -311,7 +316,10 @@ audit_log_capture(PG_FUNCTION_ARGS)
 			capture_event(table, data);
 			/* where no flush is certain to come, this is the place for it */
 			if (!table->flush_certain)
+			{
 				al_writer_flush();
+				al_version_flush();
+			}
 		}
 	}
 	error_context_stack = callback.previous;
@@ -334,6 +342,7 @@ audit_log_capture_flush(PG_FUNCTION_ARGS)
 	if (held != NIL)
 		settle_held(InvalidOid, al_entry_depth());
 	al_writer_flush();
+	al_version_flush();
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
 }
@@ -356,6 +365,7 @@ finish_transaction(void)
 		PopActiveSnapshot();
 	}
 	al_writer_flush();
+	al_version_flush();
 }
 
 static void
@@ -365,6 +375,7 @@ end_transaction(bool commit)
 	al_truncate_end_transaction();
 	al_entry_end_transaction();
 	al_writer_end_transaction();
+	al_version_end_transaction();
 	al_session_end_transaction();
 	al_register_end_transaction(commit);
 	al_table_end_transaction();
@@ -408,6 +419,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 					((HeldRow *) lfirst(lc))->subid = parent;
 			al_truncate_commit_sub(subid, parent);
 			al_writer_commit_sub(subid, parent);
+			al_version_commit_sub(subid, parent);
 			al_session_commit_sub(subid, parent);
 			al_register_commit_sub(subid, parent);
 			break;
@@ -420,6 +432,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 				}
 			al_truncate_abort_sub(subid);
 			al_writer_abort_sub(subid);
+			al_version_abort_sub(subid);
 			al_session_abort_sub(subid);
 			al_register_abort_sub(subid);
 			break;

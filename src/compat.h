@@ -63,4 +63,56 @@
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* a scan of an index: 18 counts its searches, 19 gave it flags */
+#if PG_VERSION_NUM >= 190000
+#define AL_INDEX_BEGINSCAN(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
+#define AL_INDEX_BEGINSCAN(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define AL_INDEX_BEGINSCAN(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* 16 tells which indexes an UPDATE has to write: all, none, or BRIN ones only */
+#if PG_VERSION_NUM >= 160000
+#define AL_INDEXES_TO_UPDATE TU_UpdateIndexes
+#else
+#define AL_INDEXES_TO_UPDATE bool
+#endif
+
+/* ExecInsertIndexTuples() after an UPDATE; the hint that keys are the same is not given */
+#if PG_VERSION_NUM >= 190000
+#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
+	((which) == TU_None ? NIL : \
+	 ExecInsertIndexTuples((info), (estate), \
+						   (which) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0, \
+						   (slot), NIL, NULL))
+#elif PG_VERSION_NUM >= 160000
+#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
+	((which) == TU_None ? NIL : \
+	 ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, \
+						   (which) == TU_Summarizing))
+#else
+#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
+	((which) ? ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL) : NIL)
+#endif
+
+/* 16 gave tuplesort_getdatum() a flag: copy what is not passed by value */
+#if PG_VERSION_NUM >= 160000
+#define AL_TUPLESORT_GETDATUM(sort, value, isnull) \
+	tuplesort_getdatum((sort), true, false, (value), (isnull), NULL)
+#else
+#define AL_TUPLESORT_GETDATUM(sort, value, isnull) \
+	tuplesort_getdatum((sort), true, (value), (isnull), NULL)
+#endif
+
+/* 19 also tells of volatile ones */
+#if PG_VERSION_NUM >= 190000
+#define AL_DOMAIN_HAS_CONSTRAINTS(type) DomainHasConstraints((type), NULL)
+#else
+#define AL_DOMAIN_HAS_CONSTRAINTS(type) DomainHasConstraints(type)
+#endif
+
 #endif							/* AUDIT_LOG_COMPAT_H */

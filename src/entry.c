@@ -148,11 +148,11 @@ check_required(const AlTable *table, const char *user)
 
 /*
  * Attribution: everything of an entry but its ids and changes.  Begins a
- * transaction row where none in force serves.
+ * transaction row where none in force serves, or its id is lower than above.
  */
 void
 al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
-				   CommandId command, TupleTableSlot *new)
+				   CommandId command, TupleTableSlot *new, int64 above)
 {
 	/* a row that is only read has nobody who claims to have written it */
 	bool		claims = action == AL_INSERT || action == AL_UPDATE;
@@ -162,6 +162,8 @@ al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
 	if (table->settings->require != NIL)
 		check_required(table, user);
 	memset(entry, 0, sizeof(AlEntry));
+	if (above > 0)
+		al_session_rise_above(user, above);
 	entry->transaction_id = al_writer_transaction(user);
 	entry->command = command;
 	entry->timestamp = GetCurrentTimestamp();
@@ -172,11 +174,13 @@ al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
 /* ---- one change ---- */
 
 static void
-log_change(const AlTable *table, AlAction action, TupleTableSlot *old,
+log_change(AlTable *table, AlAction action, TupleTableSlot *old,
 		   TupleTableSlot *new, CommandId command)
 {
 	AlEntry		change = {0};
 	AlEntry		entry;
+	AlVersionLook look = {0};
+	bool		versioned = table->settings->versioned && action != AL_SNAPSHOT;
 
 	/* first what changed: an UPDATE of nothing leaves no trace at all */
 	if (action == AL_UPDATE)
@@ -184,7 +188,9 @@ log_change(const AlTable *table, AlAction action, TupleTableSlot *old,
 		if (!al_row_difference(table, old, new, &change))
 			return;
 	}
-	al_entry_attribute(&entry, table, action, command, new);
+	if (versioned)
+		al_version_look(table, action, old, new, &look);
+	al_entry_attribute(&entry, table, action, command, new, look.newest);
 	if (action == AL_UPDATE)
 	{
 		entry.record_id = change.record_id;
@@ -194,6 +200,8 @@ log_change(const AlTable *table, AlAction action, TupleTableSlot *old,
 	else
 		al_row_whole(table, new ? new : old, &entry);
 	al_writer_add(&entry);
+	if (versioned)
+		al_version_add(table, &look, action, old, new, &entry);
 }
 
 /*
@@ -201,7 +209,7 @@ log_change(const AlTable *table, AlAction action, TupleTableSlot *old,
  * memory of one row is current.
  */
 void
-al_entry_log(const AlTable *table, AlAction action, TupleTableSlot *old,
+al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 			 TupleTableSlot *new, CommandId command)
 {
 	AlFixed		saved;

@@ -343,8 +343,12 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 		add_param(params, 2, BOOLOID, BoolGetDatum(follows_nothing(command)), false);
 		add_param(params, 3, BOOLOID, BoolGetDatum(may_attach(command)), false);
 		add_param(params, 4, OIDOID, ObjectIdGetDatum(detached_by(command)), false);
+
+		/* an error leaves it set: nobody looks at it but inside of here */
+		al_own_command = command;
 		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 4), params,
 					 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
+		al_own_command = NULL;
 	}
 	PG_RETURN_NULL();
 }

@@ -17,6 +17,8 @@
 
 #include "audit_log.h"
 
+const Node *al_own_command = NULL;
+
 static int	depth = 0;
 static AlOwn *innermost = NULL; /* on the stack of who entered */
 

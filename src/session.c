@@ -44,6 +44,13 @@ static int64 reserved_id = 0;	/* the next row's id: transaction_id() gave it
 								 * away */
 static int64 given_id = 0;		/* what transaction_id() returned last */
 
+/*
+ * Ids rise along a versioned record: where it has a version with a higher id
+ * than the row in force, that row is outgrown, and the next one goes on from it.
+ */
+static bool outgrown = false;
+static int64 floor_id = 0;		/* the next row's id must be higher */
+
 /* the setting audit_log.context, parsed; valid while the text is the same */
 static char *context_text = NULL;
 static Jsonb *context_json = NULL;
@@ -271,7 +278,7 @@ context_setting(void)
 static bool
 row_holds(const char *user)
 {
-	return in_force != NULL && force_new == InvalidSubTransactionId &&
+	return in_force != NULL && force_new == InvalidSubTransactionId && !outgrown &&
 		in_force->role == GetOuterUserId() &&
 		same_text(in_force->user, user) &&
 		strcmp(in_force->context, context_setting()) == 0;
@@ -310,7 +317,9 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 	values[Anum_al_transaction_timestamp - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_al_transaction_started_at - 1] =
 		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	nulls[Anum_al_transaction_continues - 1] = true;
+	values[Anum_al_transaction_continues - 1] =
+		outgrown ? Int64GetDatum(in_force->id) : (Datum) 0;
+	nulls[Anum_al_transaction_continues - 1] = !outgrown;
 	if (user)
 		values[Anum_al_transaction_user_id - 1] = CStringGetTextDatum(user);
 	else
@@ -341,9 +350,37 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 int64
 al_session_next_id(void)
 {
+	Oid			sequence = al_catalog_get()->transaction_id_seq;
+	int64		id;
+
 	if (reserved_id != 0)
 		return reserved_id;
-	return al_sequence_take(al_catalog_get()->transaction_id_seq, 1);
+	id = al_sequence_take(sequence, 1);
+	if (id <= floor_id)
+	{
+		/* version tables restored without the log, or adopted by hand */
+		al_sequence_take(sequence, floor_id - id + 1);
+		id = al_sequence_take(sequence, 1);
+	}
+	return id;
+}
+
+/*
+ * The next change by this user touches a record that has a version of this id:
+ * its own must be that one or a higher.
+ */
+void
+al_session_rise_above(const char *user, int64 id)
+{
+	if (row_holds(user))
+	{
+		if (in_force->id >= id)
+			return;
+		outgrown = true;
+	}
+	if (reserved_id != 0 && reserved_id <= id)
+		reserved_id = 0;
+	floor_id = id;
 }
 
 /* The row has been written: it is in force from here on. */
@@ -362,6 +399,8 @@ al_session_row_written(int64 id, const char *user)
 	row->older = in_force;
 	in_force = row;
 	force_new = InvalidSubTransactionId;
+	outgrown = false;
+	floor_id = 0;
 	reserved_id = 0;
 	MemoryContextSwitchTo(old);
 }
@@ -406,6 +445,8 @@ al_session_end_transaction(void)
 {
 	in_force = NULL;
 	force_new = InvalidSubTransactionId;
+	outgrown = false;
+	floor_id = 0;
 	reserved_id = 0;
 	given_id = 0;
 }
@@ -429,6 +470,9 @@ al_session_abort_sub(SubTransactionId subid)
 {
 	if (force_new == subid)
 		force_new = InvalidSubTransactionId;
+	/* an error kept the row from being written */
+	outgrown = false;
+	floor_id = 0;
 	while (in_force && in_force->subid == subid)
 	{
 		/*

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 
 #include "audit_log.h"
@@ -100,6 +101,43 @@ parse_actions(List *names, const char *table, const char *argument)
 	return actions;
 }
 
+/* ---- version tables ---- */
+
+static const char *const version_column_names[AL_VERSION_COLUMNS] =
+{"transaction_id", "end_transaction_id", "operation_type", "valid_from", "valid_to"};
+
+/* The name of one of the columns that a version table has of its own. */
+const char *
+al_settings_version_column(const AlSettings *settings, AlVersionColumn column)
+{
+	return settings->version_columns[column] ? settings->version_columns[column] :
+		version_column_names[column];
+}
+
+/* '{"transaction_id": "tx", …}' */
+static void
+parse_version_columns(AlSettings *settings, const char *value, const char *table,
+					  const char *argument)
+{
+	Jsonb	   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+
+	if (!JB_ROOT_IS_OBJECT(json))
+		bad_argument(table, argument);
+	for (int i = 0; i < AL_VERSION_COLUMNS; i++)
+	{
+		JsonbValue	buf;
+		JsonbValue *name = getKeyJsonValueFromContainer(&json->root, version_column_names[i],
+														strlen(version_column_names[i]), &buf);
+
+		if (name == NULL)
+			continue;
+		if (name->type != jbvString || name->val.string.len == 0 ||
+			name->val.string.len >= NAMEDATALEN)
+			bad_argument(table, argument);
+		settings->version_columns[i] = pnstrdup(name->val.string.val, name->val.string.len);
+	}
+}
+
 /*
  * Reads the arguments of a trigger; table is for messages.  Whether the
  * columns they name exist is not checked here.
@@ -152,6 +190,15 @@ al_settings_parse(int nargs, char **args, const char *table)
 			if (!parse_bool(value, &settings->always))
 				bad_argument(table, args[i]);
 		}
+		else if (strcmp(name, "versioned") == 0)
+		{
+			if (!parse_bool(value, &settings->versioned))
+				bad_argument(table, args[i]);
+		}
+		else if (strcmp(name, "version_table") == 0)
+			settings->version_table = pstrdup(value);
+		else if (strcmp(name, "version_columns") == 0)
+			parse_version_columns(settings, value, table, args[i]);
 		else
 			bad_argument(table, args[i]);
 	}
@@ -180,6 +227,20 @@ add_text(StringInfo buf, const char *name, const char *value)
 {
 	appendStringInfo(buf, "%s\"%s\": ", buf->len > 1 ? ", " : "", name);
 	escape_json(buf, value);
+}
+
+static void
+add_version_columns(StringInfo buf, const AlSettings *settings)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < AL_VERSION_COLUMNS; i++)
+		if (settings->version_columns[i])
+			add_text(&names, version_column_names[i], settings->version_columns[i]);
+	if (names.len > 0)
+		appendStringInfo(buf, "%s\"version_columns\": {%s}", buf->len > 1 ? ", " : "",
+						 names.data);
 }
 
 /* The settings that differ from the defaults, as tracked_table keeps them. */
@@ -218,6 +279,11 @@ al_settings_json(const AlSettings *settings)
 	add_names(&buf, "require", settings->require);
 	if (settings->always)
 		appendStringInfo(&buf, "%s\"always\": true", buf.len > 1 ? ", " : "");
+	if (settings->versioned)
+		appendStringInfo(&buf, "%s\"versioned\": true", buf.len > 1 ? ", " : "");
+	if (settings->version_table)
+		add_text(&buf, "version_table", settings->version_table);
+	add_version_columns(&buf, settings);
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }

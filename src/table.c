@@ -20,6 +20,7 @@
 #include "catalog/partition.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/hsearch.h"
@@ -57,7 +58,8 @@ relation_changed(Datum arg, Oid relid)
 	al_mask_forget(relid);
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)
-		if (all || entry->relid == relid || list_member_oid(entry->ancestors, relid))
+		if (all || entry->relid == relid || list_member_oid(entry->ancestors, relid) ||
+			(entry->table != NULL && entry->table->version_relid == relid))
 			entry->valid = false;
 }
 
@@ -540,6 +542,10 @@ al_table_get(Relation rel, Trigger *trigger)
 
 	al_catalog_get();
 	entry = hash_search(entries, &trigger->tgoid, HASH_FIND, NULL);
+
+	/* with the lock comes word of what was altered before we had it */
+	if (entry != NULL && entry->valid && OidIsValid(entry->table->version_relid))
+		LockRelationOid(entry->table->version_relid, RowExclusiveLock);
 	if (entry != NULL && entry->valid)
 	{
 		if (entry->table->replication_role != SessionReplicationRole)

@@ -54,7 +54,7 @@ report_progress(const AlTable *table, int64 rows, TimestampTz *last)
 }
 
 static void
-log_scanned_row(const AlTable *table, TupleTableSlot *slot, AlAction action,
+log_scanned_row(AlTable *table, TupleTableSlot *slot, AlAction action,
 				CommandId command)
 {
 	AlRowMemory memory;
@@ -99,6 +99,9 @@ log_all_rows(AlTable *table, Relation rel, AlAction action)
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
+
+	/* their values may be in a TOAST table that is about to be emptied */
+	al_version_flush();
 	return rows;
 }
 
@@ -286,7 +289,7 @@ log_truncate_event(Oid relid)
 	{
 		AlEntry		entry;
 
-		al_entry_attribute(&entry, table, AL_TRUNCATE, GetCurrentCommandId(true), NULL);
+		al_entry_attribute(&entry, table, AL_TRUNCATE, GetCurrentCommandId(true), NULL, 0);
 		if (table->root != relid)
 			entry.changes = partition_object(relid);
 		al_writer_add(&entry);
