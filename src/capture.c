@@ -365,6 +365,7 @@ end_transaction(bool commit)
 	al_truncate_end_transaction();
 	al_entry_end_transaction();
 	al_writer_end_transaction();
+	al_target_end_transaction();
 	al_session_end_transaction();
 	al_register_end_transaction(commit);
 	al_table_end_transaction();
@@ -420,6 +421,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 				}
 			al_truncate_abort_sub(subid);
 			al_writer_abort_sub(subid);
+			al_target_abort_sub(subid);
 			al_session_abort_sub(subid);
 			al_register_abort_sub(subid);
 			break;

@@ -37,6 +37,13 @@
 #include "commands/sequence_xlog.h"
 #endif
 
+/* 19 prepares a tuple descriptor for reading when it is complete */
+#if PG_VERSION_NUM >= 190000
+#define AL_TUPLE_DESC_FINALIZE(desc) TupleDescFinalize(desc)
+#else
+#define AL_TUPLE_DESC_FINALIZE(desc) ((void) 0)
+#endif
+
 /* 19 gave table scans flags */
 #if PG_VERSION_NUM >= 190000
 #define AL_TABLE_BEGINSCAN(rel, snapshot) table_beginscan((rel), (snapshot), 0, NULL, SO_NONE)
@@ -61,6 +68,13 @@
 #else
 #define AL_INSERT_INDEX_TUPLES(info, slot, estate) \
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+/* 17 lets access methods keep things open between entries */
+#if PG_VERSION_NUM >= 170000
+#define AL_INDEX_INSERT_CLEANUP(rel, info) index_insert_cleanup((rel), (info))
+#else
+#define AL_INDEX_INSERT_CLEANUP(rel, info) ((void) 0)
 #endif
 
 #endif							/* AUDIT_LOG_COMPAT_H */
