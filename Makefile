@@ -5,10 +5,11 @@
 #                        TESTS='a b' (regress, isolation) or PROVE_TESTS='t/001_a.pl' for some only
 #   make check-matrix    the same on newer PostgreSQL versions, in chroots (VERSIONS='18' for some only)
 #   make demo            see the README
+#   make bench           what auditing costs, see bench/README.md; make bench-quick: the main table only
 
 # Targets that must work before PostgreSQL is installed, hence without PGXS (whose
 # own "check" only says that it cannot).
-OWN_TARGETS = check check-matrix demo
+OWN_TARGETS = check check-matrix demo bench bench-quick
 THIS_MAKEFILE := $(abspath $(firstword $(MAKEFILE_LIST)))
 SOURCE := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
 

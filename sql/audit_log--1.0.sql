@@ -87,19 +87,22 @@ CREATE TABLE audit_log.transaction (
 /* of a part of it: what is too long for an index must not make the change fail */
 CREATE INDEX transaction_user_id_idx ON audit_log.transaction (pg_catalog."left"(user_id, 200), timestamp)
     WHERE user_id IS NOT NULL;
-CREATE INDEX transaction_timestamp_idx ON audit_log.transaction USING brin (timestamp);
 
-/* no key or index here: each partition has its own (a dump restores those) */
+/*
+ * No key or index here: each partition has its own (a dump restores those).  The
+ * columns stand in this order so that a row has no padding, and old_record_id
+ * last so that a row without it ends before it (src/writer.c).
+ */
 CREATE TABLE audit_log.change (
     id bigint NOT NULL,
     transaction_id bigint NOT NULL,
-    command integer NOT NULL,
     timestamp timestamptz NOT NULL,
+    command integer NOT NULL,
     action_type audit_log.action_type NOT NULL,
     table_id integer NOT NULL,
     record_id text,
-    old_record_id text,
-    changes jsonb
+    changes jsonb,
+    old_record_id text
 ) PARTITION BY RANGE (timestamp);
 
 CREATE TABLE audit_log.tracked_table (
@@ -413,14 +416,14 @@ CREATE FUNCTION audit_log._prepare_partition(target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        EXECUTE format('CREATE INDEX ON %s (table_id, record_id text_pattern_ops) '
+        EXECUTE format('CREATE INDEX ON %s (record_id text_pattern_ops, table_id) '
             'WHERE record_id OPERATOR(audit_log.<=~) repeat(''x'', 1000)', target);
         EXECUTE format('CREATE INDEX ON %s USING hash (record_id) '
             'WHERE record_id OPERATOR(audit_log.>~) repeat(''x'', 1000)', target);
         EXECUTE format('CREATE INDEX ON %s USING hash (old_record_id) WHERE old_record_id IS NOT NULL', target);
         EXECUTE format('CREATE INDEX ON %s (transaction_id)', target);
-        EXECUTE format('CREATE INDEX ON %s (table_id, id)', target);
-        EXECUTE format('CREATE INDEX ON %s USING brin (id, timestamp)', target);
+        EXECUTE format('CREATE INDEX ON %s (table_id, (id >> 8))', target);
+        EXECUTE format('CREATE INDEX ON %s USING brin (id, timestamp) WITH (autosummarize)', target);
         PERFORM audit_log._add_guard(target);
         PERFORM audit_log._close_relation(target);
         -- its pg_dump reads the log
@@ -1547,7 +1550,7 @@ CREATE VIEW audit_log.tracked_tables WITH (security_barrier) AS
                AND v.relation IS NOT NULL AS triggers_ok,
            e.changes::bigint AS estimated_changes, e.bytes::bigint AS estimated_bytes,
            (SELECT c.timestamp FROM audit_log.change c
-             WHERE c.table_id = v.id ORDER BY c.id DESC LIMIT 1) AS last_change
+             WHERE c.table_id = v.id ORDER BY c.id >> 8 DESC, c.id DESC LIMIT 1) AS last_change
       FROM audit_log.visible_table v
       LEFT JOIN LATERAL (
           SELECT sum(m.share * p.reltuples) AS changes,
@@ -1604,6 +1607,7 @@ CREATE FUNCTION audit_log._table_changes(caller oid, target regclass, max_rows i
         wanted integer;
         schema text;
         name text;
+        before bigint := coalesce(before_id, 9223372036854775807);
     BEGIN
         PERFORM audit_log._check_readable(caller, target);
         SELECT t.id, t.table_schema, t.table_name INTO wanted, schema, name
@@ -1613,8 +1617,8 @@ CREATE FUNCTION audit_log._table_changes(caller oid, target regclass, max_rows i
                    c.transaction_id, c.command, c.old_record_id, target, t.db_user, t.db_role,
                    t.application_name, t.client_addr, t.context, t.undoes
               FROM (SELECT * FROM audit_log.change h
-                     WHERE h.table_id = wanted AND h.id < coalesce(before_id, 9223372036854775807)
-                     ORDER BY h.id DESC LIMIT max_rows) c
+                     WHERE h.table_id = wanted AND h.id < before AND h.id >> 8 <= before >> 8
+                     ORDER BY h.id >> 8 DESC, h.id DESC LIMIT max_rows) c
               JOIN audit_log.transaction t ON t.id = c.transaction_id
              ORDER BY c.id DESC;
     END

@@ -16,6 +16,7 @@ void
 _PG_init(void)
 {
 	al_settings_init();
+	al_target_init();
 	al_table_init();
 	al_capture_init();
 }

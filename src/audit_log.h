@@ -92,13 +92,13 @@ typedef enum AlAction
 #define Natts_al_change 9
 #define Anum_al_change_id 1
 #define Anum_al_change_transaction_id 2
-#define Anum_al_change_command 3
-#define Anum_al_change_timestamp 4
+#define Anum_al_change_timestamp 3
+#define Anum_al_change_command 4
 #define Anum_al_change_action_type 5
 #define Anum_al_change_table_id 6
 #define Anum_al_change_record_id 7
-#define Anum_al_change_old_record_id 8
-#define Anum_al_change_changes 9
+#define Anum_al_change_changes 8
+#define Anum_al_change_old_record_id 9
 
 /* ---------------------------------------------------------------- layer 1 */
 
@@ -408,6 +408,32 @@ extern void al_mask_forget(Oid relid);
 /* ---------------------------------------------------------------- layer 3 */
 
 /*
+ * target.c: a relation into which rows are written, a batch at a time.
+ */
+typedef struct AlTarget AlTarget;
+typedef void (*AlTargetCheck) (Relation rel);
+
+extern void al_target_init(void);
+extern void al_target_forget(Oid relid);
+extern AlTarget *al_target_open(Oid relid, AlTargetCheck check);
+extern TupleDesc al_target_desc(const AlTarget *target);
+extern void al_target_store(AlTarget *target, int i, HeapTuple tuple);
+extern void al_target_insert(AlTarget *target, int n);
+extern void al_target_update(AlTarget *target, ItemPointer tid, HeapTuple tuple);
+extern Relation al_target_relation(const AlTarget *target);
+extern void al_target_close(AlTarget *target);
+extern void al_target_end_transaction(void);
+extern void al_target_abort_sub(SubTransactionId subid);
+
+/*
+ * route.c: which partition of audit_log.change a moment belongs to.
+ */
+extern void al_route_forget(Oid relid);
+extern Oid	al_route_lock(TimestampTz timestamp, TimestampTz *from, TimestampTz *to);
+
+/* -------------------------------------------------------------- layer 3.1 */
+
+/*
  * table.c: what is known of one tracked table, from the point of view of one
  * trigger of one relation (of a partition: names and key are the root's,
  * attribute numbers its own).
@@ -482,7 +508,6 @@ typedef struct AlEntry
 	text	   *record_id;		/* NULL: none */
 	text	   *old_record_id;
 	Jsonb	   *changes;
-	SubTransactionId subid;		/* set by the writer */
 } AlEntry;
 
 extern int64 al_writer_transaction(const char *user);

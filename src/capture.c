@@ -376,6 +376,7 @@ end_transaction(bool commit)
 	al_entry_end_transaction();
 	al_writer_end_transaction();
 	al_version_end_transaction();
+	al_target_end_transaction();
 	al_session_end_transaction();
 	al_register_end_transaction(commit);
 	al_table_end_transaction();
@@ -433,6 +434,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 			al_truncate_abort_sub(subid);
 			al_writer_abort_sub(subid);
 			al_version_abort_sub(subid);
+			al_target_abort_sub(subid);
 			al_session_abort_sub(subid);
 			al_register_abort_sub(subid);
 			break;

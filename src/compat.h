@@ -37,6 +37,13 @@
 #include "commands/sequence_xlog.h"
 #endif
 
+/* 19 prepares a tuple descriptor for reading when it is complete */
+#if PG_VERSION_NUM >= 190000
+#define AL_TUPLE_DESC_FINALIZE(desc) TupleDescFinalize(desc)
+#else
+#define AL_TUPLE_DESC_FINALIZE(desc) ((void) 0)
+#endif
+
 /* 19 gave table scans flags */
 #if PG_VERSION_NUM >= 190000
 #define AL_TABLE_BEGINSCAN(rel, snapshot) table_beginscan((rel), (snapshot), 0, NULL, SO_NONE)
@@ -63,6 +70,13 @@
 	ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* 17 lets access methods keep things open between entries */
+#if PG_VERSION_NUM >= 170000
+#define AL_INDEX_INSERT_CLEANUP(rel, info) index_insert_cleanup((rel), (info))
+#else
+#define AL_INDEX_INSERT_CLEANUP(rel, info) ((void) 0)
+#endif
+
 /* a scan of an index: 18 counts its searches, 19 gave it flags */
 #if PG_VERSION_NUM >= 190000
 #define AL_INDEX_BEGINSCAN(rel, index, snapshot, nkeys) \
@@ -82,21 +96,12 @@
 #define AL_INDEXES_TO_UPDATE bool
 #endif
 
-/* ExecInsertIndexTuples() after an UPDATE; the hint that keys are the same is not given */
-#if PG_VERSION_NUM >= 190000
-#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
-	((which) == TU_None ? NIL : \
-	 ExecInsertIndexTuples((info), (estate), \
-						   (which) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0, \
-						   (slot), NIL, NULL))
-#elif PG_VERSION_NUM >= 160000
-#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
-	((which) == TU_None ? NIL : \
-	 ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL, \
-						   (which) == TU_Summarizing))
+/* does an UPDATE that has done so write this index? */
+#if PG_VERSION_NUM >= 160000
+#define AL_INDEX_TO_UPDATE(which, info) \
+	((which) == TU_All || ((which) == TU_Summarizing && (info)->ii_Summarizing))
 #else
-#define AL_UPDATE_INDEX_TUPLES(info, slot, estate, which) \
-	((which) ? ExecInsertIndexTuples((info), (slot), (estate), false, false, NULL, NIL) : NIL)
+#define AL_INDEX_TO_UPDATE(which, info) (which)
 #endif
 
 /* 16 gave tuplesort_getdatum() a flag: copy what is not passed by value */

@@ -252,7 +252,7 @@ static const char from_sql[] =
 static const char log_sql[] =
 "SELECT c.action_type::pg_catalog.text, c.record_id, c.old_record_id, c.changes"
 " FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.table_id = $1 AND c.id >= $2 AND c.action_type <> 'TRUNCATE'"
+" WHERE c.table_id = $1 AND c.id >= $2 AND c.id >> 8 >= $2 >> 8 AND c.action_type <> 'TRUNCATE'"
 " ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at), c.command, c.id";
 
 static void

@@ -56,6 +56,8 @@ relation_changed(Datum arg, Oid relid)
 
 	(void) arg;
 	al_mask_forget(relid);
+	al_target_forget(relid);
+	al_route_forget(relid);
 	hash_seq_init(&seq, entries);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 		if (all || entry->relid == relid || list_member_oid(entry->ancestors, relid) ||

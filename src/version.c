@@ -529,79 +529,28 @@ key_came_again(const AlTable *table, const AlVersions *versions, const Datum *ke
 typedef struct Writing
 {
 	AlVersions *versions;
+	AlTarget   *target;
 	Relation	rel;
 	Relation	index;
-	ResultRelInfo *info;
-	EState	   *estate;
-	TupleTableSlot **slots;		/* rows to be inserted */
-	int			nslots;
-	Oid			user;
-	int			security;
+	int			nrows;			/* in the target, to be inserted */
 } Writing;
-
-static void
-begin_writing(Writing *writing, AlVersions *versions, int n)
-{
-	writing->versions = versions;
-	writing->rel = table_open(versions->relid, RowExclusiveLock);
-	writing->index = index_open(versions->index, RowExclusiveLock);
-	writing->slots = palloc(sizeof(TupleTableSlot *) * n);
-	writing->nslots = 0;
-
-	/* as for the log: what its indexes evaluate, and nothing to be revoked */
-	GetUserIdAndSecContext(&writing->user, &writing->security);
-	SetUserIdAndSecContext(writing->rel->rd_rel->relowner,
-						   writing->security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	writing->estate = CreateExecutorState();
-	writing->info = makeNode(ResultRelInfo);
-	InitResultRelInfo(writing->info, writing->rel, 1, NULL, 0);
-	ExecOpenIndices(writing->info, false);
-}
 
 static void
 insert_rows(Writing *writing)
 {
-	if (writing->nslots == 0)
-		return;
-	table_multi_insert(writing->rel, writing->slots, writing->nslots,
-					   GetCurrentCommandId(true), 0, NULL);
-	for (int i = 0; i < writing->nslots; i++)
-	{
-		list_free(AL_INSERT_INDEX_TUPLES(writing->info, writing->slots[i], writing->estate));
-		ResetPerTupleExprContext(writing->estate);
-		ExecDropSingleTupleTableSlot(writing->slots[i]);
-	}
-	writing->nslots = 0;
-}
-
-static void
-end_writing(Writing *writing)
-{
-	insert_rows(writing);
-	ExecCloseIndices(writing->info);
-	FreeExecutorState(writing->estate);
-	SetUserIdAndSecContext(writing->user, writing->security);
-	index_close(writing->index, NoLock);
-	table_close(writing->rel, NoLock);
+	if (writing->nrows > 0)
+		al_target_insert(writing->target, writing->nrows);
+	writing->nrows = 0;
 }
 
 /* Puts tuple in the place of the version found for a record. */
 static void
 replace_row(Writing *writing, AlVersionRecord *record, HeapTuple tuple)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(writing->rel),
-													&TTSOpsHeapTuple);
-	AL_INDEXES_TO_UPDATE which;
-
 	/* what this command has written is not its to change */
 	if (record->ours && record->command >= GetCurrentCommandId(true))
 		CommandCounterIncrement();
-	ExecStoreHeapTuple(tuple, slot, false);
-	simple_table_tuple_update(writing->rel, &record->tid, slot, SnapshotSelf, &which);
-	list_free(AL_UPDATE_INDEX_TUPLES(writing->info, slot, writing->estate, which));
-	ResetPerTupleExprContext(writing->estate);
-	ExecDropSingleTupleTableSlot(slot);
+	al_target_update(writing->target, &record->tid, tuple);
 }
 
 /* Closes the version found for a record where the next one begins. */
@@ -671,30 +620,36 @@ write_change(Writing *writing, Change *change, bool look_again)
 		replace_row(writing, record, row);
 	else
 	{
-		TupleTableSlot *slot;
-
 		if (record->found)
 			close_version(writing, record, change->transaction_id, from);
-		slot = MakeSingleTupleTableSlot(RelationGetDescr(writing->rel), &TTSOpsHeapTuple);
-		ExecStoreHeapTuple(row, slot, true);
-		writing->slots[writing->nslots++] = slot;
+		al_target_store(writing->target, writing->nrows++, row);
 	}
+}
+
+/* The columns are looked at where versions are prepared. */
+static void
+check_nothing(Relation rel)
+{
+	(void) rel;
 }
 
 /* Writes n changes of one version table. */
 static void
 write_changes(Change **changes, int n, bool look_again)
 {
-	Writing		writing;
+	Writing		writing = {.target = al_target_open(changes[0]->versions->relid, check_nothing)};
 
-	begin_writing(&writing, changes[0]->versions, n);
+	writing.rel = al_target_relation(writing.target);
+	writing.index = index_open(changes[0]->versions->index, RowExclusiveLock);
 	for (int i = 0; i < n; i++)
 	{
 		/* of partitions, with the same columns at the same places */
 		writing.versions = changes[i]->versions;
 		write_change(&writing, changes[i], look_again || changes[i]->record.looked != flushes);
 	}
-	end_writing(&writing);
+	insert_rows(&writing);
+	index_close(writing.index, NoLock);
+	al_target_close(writing.target);
 }
 
 static void

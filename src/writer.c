@@ -1,11 +1,11 @@
 /*
  * writer.c
- *		Writes rows into audit_log.change and audit_log.transaction: the only
+ *		What is written into audit_log.change and audit_log.transaction: the only
  *		code that inserts there.
  *
- * Changes are collected in a buffer of fixed size and written by heap
- * multi-insert, in the shape of COPY (copyfrom.c), when the statement ends,
- * the buffer is full, or the transaction is about to commit.
+ * Changes are kept as finished tuples, all but the id, in a buffer of fixed
+ * size; they are written when the statement ends, the buffer is full, or the
+ * transaction is about to commit.
  *
  * A row must be written under the (sub)transaction that made the change, or a
  * rollback would leave it, or take it away alone.  So each entry carries its
@@ -14,18 +14,10 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/htup_details.h"
 #include "access/xact.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
-#include "partitioning/partbounds.h"
-#include "partitioning/partdesc.h"
-#include "storage/lmgr.h"
-#include "utils/builtins.h"
+#include "catalog/pg_type.h"
 #include "utils/memutils.h"
-#include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -35,69 +27,60 @@
 #define AL_BUFFER_ENTRIES 1000
 #define AL_BUFFER_BYTES (2 * 1024 * 1024)
 
-/* larger rows are written at once instead of being copied into the buffer */
+/* larger rows are written at once instead of being kept in the buffer */
 #define AL_BUFFER_LARGE (256 * 1024)
 
-static AlEntry *buffer = NULL;	/* in buffer_cxt */
+typedef struct BufferedChange
+{
+	HeapTuple	tuple;			/* id still to come */
+	TimestampTz timestamp;
+	SubTransactionId subid;
+} BufferedChange;
+
+static BufferedChange *buffer = NULL;	/* in buffer_cxt, as its tuples */
 static int	buffer_used = 0;
 static int	buffer_room = 0;
 static Size buffer_bytes = 0;
 static MemoryContext buffer_cxt = NULL;
 
-/* ---- one row, one relation ---- */
+/* ---- the shape of what is written ---- */
 
-typedef struct Target
-{
-	Relation	rel;
-	ResultRelInfo *info;
-	EState	   *estate;
-	Oid			user;			/* who writes, and in which context */
-	int			security;
-} Target;
+static const char *const change_columns[Natts_al_change] =
+{"id", "transaction_id", "timestamp", "command", "action_type", "table_id",
+"record_id", "changes", "old_record_id"};
+
+static const char *const transaction_columns[Natts_al_transaction] =
+{"id", "xid", "timestamp", "started_at", "continues", "user_id", "db_user",
+"db_role", "application_name", "client_addr", "client_port", "backend_pid",
+"context", "undoes"};
 
 static void
-target_open(Target *target, Oid relid, int natts)
+check_columns(Relation rel, const char *const *names, int n)
 {
-	target->rel = table_open(relid, RowExclusiveLock);
-	if (RelationGetNumberOfAttributes(target->rel) != natts)
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		right = desc->natts == n;
+
+	for (int i = 0; i < n && right; i++)
+		right = !TupleDescAttr(desc, i)->attisdropped &&
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[i]) == 0;
+	if (!right)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not have the columns of the log",
-						AL_SCHEMA, RelationGetRelationName(target->rel)),
+						AL_SCHEMA, RelationGetRelationName(rel)),
 				 errhint("Run SELECT * FROM audit_log.check().")));
-
-	/*
-	 * What the log's indexes evaluate is evaluated as the log's owner: nothing
-	 * that can be revoked stands between a change and its log.  An error
-	 * restores the user with the (sub)transaction.
-	 */
-	GetUserIdAndSecContext(&target->user, &target->security);
-	SetUserIdAndSecContext(target->rel->rd_rel->relowner,
-						   target->security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	target->estate = CreateExecutorState();
-	target->info = makeNode(ResultRelInfo);
-	InitResultRelInfo(target->info, target->rel, 1, NULL, 0);
-	ExecOpenIndices(target->info, false);
 }
 
 static void
-target_close(Target *target)
+check_change(Relation rel)
 {
-	ExecCloseIndices(target->info);
-	FreeExecutorState(target->estate);
-	SetUserIdAndSecContext(target->user, target->security);
-	/* the lock stays until the transaction ends */
-	table_close(target->rel, NoLock);
+	check_columns(rel, change_columns, Natts_al_change);
 }
 
 static void
-target_index(Target *target, TupleTableSlot *slot)
+check_transaction(Relation rel)
 {
-	if (target->info->ri_NumIndices == 0)
-		return;
-	list_free(AL_INSERT_INDEX_TUPLES(target->info, slot, target->estate));
-	ResetPerTupleExprContext(target->estate);
+	check_columns(rel, transaction_columns, Natts_al_transaction);
 }
 
 /* ---- transaction rows ---- */
@@ -112,8 +95,7 @@ al_writer_transaction(const char *user)
 	int64		id = al_session_row_id(user);
 	Datum		values[Natts_al_transaction];
 	bool		nulls[Natts_al_transaction];
-	Target		target;
-	TupleTableSlot *slot;
+	AlTarget   *target;
 
 	if (id != 0)
 		return id;
@@ -122,14 +104,10 @@ al_writer_transaction(const char *user)
 	al_session_fill_row(user, values, nulls);
 	values[Anum_al_transaction_id - 1] = Int64GetDatum(id);
 
-	target_open(&target, al_catalog_get()->transaction, Natts_al_transaction);
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(target.rel), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(target.rel), values, nulls),
-					   slot, true);
-	table_tuple_insert(target.rel, slot, GetCurrentCommandId(true), 0, NULL);
-	target_index(&target, slot);
-	ExecDropSingleTupleTableSlot(slot);
-	target_close(&target);
+	target = al_target_open(al_catalog_get()->transaction, check_transaction);
+	al_target_store(target, 0, heap_form_tuple(al_target_desc(target), values, nulls));
+	al_target_insert(target, 1);
+	al_target_close(target);
 
 	al_session_row_written(id, user);
 	return id;
@@ -137,131 +115,32 @@ al_writer_transaction(const char *user)
 
 /* ---- changes ---- */
 
-/*
- * The partition for a timestamp, and the times between which it serves.  The
- * caller holds a lock on the parent, so that no partition goes.
- */
-static Oid
-find_partition(Relation parent, TimestampTz timestamp,
-			   TimestampTz *from, TimestampTz *to)
+/* Writes n changes that belong to one partition; ids ascend from first_id. */
+static void
+write_batch(Oid partition, const BufferedChange *changes, int n, int64 first_id)
 {
-	PartitionDesc desc = RelationGetPartitionDesc(parent, true);
-	PartitionKey key = RelationGetPartitionKey(parent);
-	PartitionBoundInfo bounds = desc->boundinfo;
-	Datum		value = TimestampTzGetDatum(timestamp);
-	bool		equal;
-	int			offset = -1;
-	int			index = -1;
+	AlTarget   *target = al_target_open(partition, check_change);
 
-	*from = *to = timestamp;	/* the default partition: for this row only */
-	if (bounds != NULL && bounds->ndatums > 0)
+	for (int i = 0; i < n; i++)
 	{
-		offset = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
-											   bounds, 1, &value, &equal);
-		index = bounds->indexes[offset + 1];
+		HeapTuple	tuple = changes[i].tuple;
+		int64		id = first_id + i;
+
+		/* the first column, of fixed width and never NULL */
+		memcpy((char *) tuple->t_data + tuple->t_data->t_hoff, &id, sizeof(id));
+		al_target_store(target, i, tuple);
 	}
-	if (index >= 0)
-	{
-		if (offset >= 0 && bounds->kind[offset][0] == PARTITION_RANGE_DATUM_VALUE &&
-			offset + 1 < bounds->ndatums &&
-			bounds->kind[offset + 1][0] == PARTITION_RANGE_DATUM_VALUE)
-		{
-			*from = DatumGetTimestampTz(bounds->datums[offset][0]);
-			*to = DatumGetTimestampTz(bounds->datums[offset + 1][0]);
-		}
-	}
-	else
-		index = bounds ? bounds->default_index : -1;
-	if (index < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.change\" has no partition for %s",
-						AL_SCHEMA, timestamptz_to_str(timestamp)),
-				 errhint("Attach the default partition again, or run CALL audit_log.maintain().")));
-	if (!desc->is_leaf[index])
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("a partition of table \"%s.change\" is partitioned itself", AL_SCHEMA)));
-	return desc->oids[index];
-}
-
-/*
- * The same, locked.  ATTACH locks only the default partition against us: once
- * that lock is ours, the row may belong into a partition that has come.
- */
-static Oid
-lock_partition(Relation parent, TimestampTz timestamp,
-			   TimestampTz *from, TimestampTz *to)
-{
-	Oid			partition = find_partition(parent, timestamp, from, to);
-	Oid			locked;
-
-	do
-	{
-		locked = partition;
-		LockRelationOid(locked, RowExclusiveLock);
-		partition = find_partition(parent, timestamp, from, to);
-	} while (partition != locked);
-	return partition;
+	al_target_insert(target, n);
+	al_target_close(target);
 }
 
 static void
-fill_slot(TupleTableSlot *slot, const AlEntry *entry, int64 id, const AlCatalog *catalog)
-{
-	Datum	   *values = slot->tts_values;
-	bool	   *nulls = slot->tts_isnull;
-
-	ExecClearTuple(slot);
-	memset(nulls, 0, sizeof(bool) * Natts_al_change);
-	values[Anum_al_change_id - 1] = Int64GetDatum(id);
-	values[Anum_al_change_transaction_id - 1] = Int64GetDatum(entry->transaction_id);
-	values[Anum_al_change_command - 1] = Int32GetDatum((int32) entry->command);
-	values[Anum_al_change_timestamp - 1] = TimestampTzGetDatum(entry->timestamp);
-	values[Anum_al_change_action_type - 1] =
-		ObjectIdGetDatum(catalog->action[entry->action]);
-	values[Anum_al_change_table_id - 1] = Int32GetDatum(entry->table_id);
-	values[Anum_al_change_record_id - 1] = PointerGetDatum(entry->record_id);
-	nulls[Anum_al_change_record_id - 1] = entry->record_id == NULL;
-	values[Anum_al_change_old_record_id - 1] = PointerGetDatum(entry->old_record_id);
-	nulls[Anum_al_change_old_record_id - 1] = entry->old_record_id == NULL;
-	values[Anum_al_change_changes - 1] = PointerGetDatum(entry->changes);
-	nulls[Anum_al_change_changes - 1] = entry->changes == NULL;
-	ExecStoreVirtualTuple(slot);
-}
-
-/* Writes n entries that belong to one partition; ids ascend from first_id. */
-static void
-write_batch(Oid partition, const AlEntry **entries, int n, int64 first_id)
-{
-	const AlCatalog *catalog = al_catalog_get();
-	Target		target;
-	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
-	BulkInsertState bistate = n > 100 ? GetBulkInsertState() : NULL;
-
-	target_open(&target, partition, Natts_al_change);
-	for (int i = 0; i < n; i++)
-	{
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(target.rel), &TTSOpsVirtual);
-		fill_slot(slots[i], entries[i], first_id + i, catalog);
-	}
-	table_multi_insert(target.rel, slots, n, GetCurrentCommandId(true), 0, bistate);
-	for (int i = 0; i < n; i++)
-		target_index(&target, slots[i]);
-	for (int i = 0; i < n; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	if (bistate)
-		FreeBulkInsertState(bistate);
-	target_close(&target);
-}
-
-static void
-write_entries(const AlEntry **entries, int n)
+write_changes(const BufferedChange *changes, int n)
 {
 	const AlCatalog *catalog = al_catalog_get();
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log flush",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Relation	parent = table_open(catalog->change, RowExclusiveLock);
 	int64		id = al_sequence_take(catalog->change_id_seq, n);
 	bool		pushed = false;
 
@@ -276,21 +155,19 @@ write_entries(const AlEntry **entries, int n)
 	{
 		TimestampTz from;
 		TimestampTz to;
-		Oid			partition = lock_partition(parent, entries[done]->timestamp,
-											   &from, &to);
+		Oid			partition = al_route_lock(changes[done].timestamp, &from, &to);
 		int			end = done + 1;
 
-		while (end < n && (entries[end]->timestamp == entries[done]->timestamp ||
-						   (entries[end]->timestamp >= from &&
-							entries[end]->timestamp < to)))
+		while (end < n && (changes[end].timestamp == changes[done].timestamp ||
+						   (changes[end].timestamp >= from &&
+							changes[end].timestamp < to)))
 			end++;
-		write_batch(partition, entries + done, end - done, id + done);
+		write_batch(partition, changes + done, end - done, id + done);
 		done = end;
 	}
 
 	if (pushed)
 		PopActiveSnapshot();
-	table_close(parent, NoLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 }
@@ -309,113 +186,152 @@ entry_bytes(const AlEntry *entry)
 	return bytes;
 }
 
-static void *
-copy_varlena(void *value)
+/*
+ * What a change's tuple looks like.  The key before comes last, and a tuple
+ * that has none ends before it: columns that a tuple does not have read as
+ * NULL, and a row without a NULL needs no bitmap, which here would be eight
+ * bytes.  An enum is stored as an OID is.
+ */
+static TupleDesc
+change_shape(void)
 {
-	void	   *copy;
+	static TupleDesc shape = NULL;
+	static const Oid types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, OIDOID,
+	INT4OID, TEXTOID, JSONBOID, TEXTOID};
 
-	if (value == NULL)
-		return NULL;
-	copy = MemoryContextAlloc(buffer_cxt, VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
+	if (shape == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		TupleDesc	made = CreateTemplateTupleDesc(Natts_al_change);
+
+		for (int i = 0; i < Natts_al_change; i++)
+			TupleDescInitEntry(made, i + 1, change_columns[i], types[i], -1, 0);
+		AL_TUPLE_DESC_FINALIZE(made);
+		MemoryContextSwitchTo(old);
+		shape = made;
+	}
+	return shape;
+}
+
+/* The change as a tuple, all but its id. */
+static HeapTuple
+form_change(const AlEntry *entry)
+{
+	TupleDesc	shape = change_shape();
+	Datum		values[Natts_al_change];
+	bool		nulls[Natts_al_change] = {0};
+	HeapTuple	tuple;
+
+	values[Anum_al_change_id - 1] = Int64GetDatum(0);
+	values[Anum_al_change_transaction_id - 1] = Int64GetDatum(entry->transaction_id);
+	values[Anum_al_change_timestamp - 1] = TimestampTzGetDatum(entry->timestamp);
+	values[Anum_al_change_command - 1] = Int32GetDatum((int32) entry->command);
+	values[Anum_al_change_action_type - 1] =
+		ObjectIdGetDatum(al_catalog_get()->action[entry->action]);
+	values[Anum_al_change_table_id - 1] = Int32GetDatum(entry->table_id);
+	values[Anum_al_change_record_id - 1] = PointerGetDatum(entry->record_id);
+	nulls[Anum_al_change_record_id - 1] = entry->record_id == NULL;
+	values[Anum_al_change_changes - 1] = PointerGetDatum(entry->changes);
+	nulls[Anum_al_change_changes - 1] = entry->changes == NULL;
+	values[Anum_al_change_old_record_id - 1] = PointerGetDatum(entry->old_record_id);
+
+	if (entry->old_record_id != NULL)
+		return heap_form_tuple(shape, values, nulls);
+	shape->natts--;
+	tuple = heap_form_tuple(shape, values, nulls);
+	shape->natts++;
+	return tuple;
+}
+
+/*
+ * Writes what the current (sub)transaction has buffered.  It leaves the buffer
+ * first: what an index evaluates may change rows, and come here again.
+ */
+void
+al_writer_flush(void)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	MemoryContext cxt = NULL;
+	BufferedChange *mine = buffer;
+	int			n = 0;
+	int			kept = 0;
+
+	if (buffer_used == 0)
+		return;
+	for (int i = 0; i < buffer_used; i++)
+		n += buffer[i].subid == subid;
+	if (n == 0)
+		return;
+
+	if (n == buffer_used)
+	{
+		/* the usual case: the buffer as a whole */
+		cxt = buffer_cxt;
+		buffer = NULL;
+		buffer_cxt = NULL;
+		buffer_used = buffer_room = 0;
+		buffer_bytes = 0;
+	}
+	else
+	{
+		mine = palloc(sizeof(BufferedChange) * n);
+		n = 0;
+		for (int i = 0; i < buffer_used; i++)
+		{
+			if (buffer[i].subid != subid)
+				buffer[kept++] = buffer[i];
+			else
+			{
+				buffer_bytes -= buffer[i].tuple->t_len;
+				mine[n++] = buffer[i];
+			}
+		}
+		buffer_used = kept;
+	}
+
+	write_changes(mine, n);
+
+	if (cxt)
+		MemoryContextDelete(cxt);
+	else
+		pfree(mine);
 }
 
 /* Takes a change over; what entry points to is copied or written at once. */
 void
 al_writer_add(const AlEntry *entry)
 {
-	Size		bytes = entry_bytes(entry);
-	AlEntry    *place;
+	BufferedChange change = {.timestamp = entry->timestamp,
+	.subid = GetCurrentSubTransactionId()};
+	MemoryContext old;
 
-	if (buffer_used >= AL_BUFFER_ENTRIES || buffer_bytes + bytes > AL_BUFFER_BYTES)
-		al_writer_flush();
-	if (bytes > AL_BUFFER_LARGE)
+	if (entry_bytes(entry) > AL_BUFFER_LARGE)
 	{
+		BufferedChange *large = &change;
+
 		al_writer_flush();		/* ids follow the order of capture */
-		write_entries(&entry, 1);
+		change.tuple = form_change(entry);
+		write_changes(large, 1);
 		return;
 	}
 
+	if (buffer_used >= AL_BUFFER_ENTRIES || buffer_bytes > AL_BUFFER_BYTES)
+		al_writer_flush();
 	if (buffer_cxt == NULL)
 		buffer_cxt = AllocSetContextCreate(TopTransactionContext, "audit_log buffer",
 										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(buffer_cxt);
 	if (buffer_used == buffer_room)
 	{
 		buffer_room = buffer_room ? buffer_room * 2 : 16;
 		buffer = buffer ?
-			repalloc(buffer, sizeof(AlEntry) * buffer_room) :
-			MemoryContextAlloc(buffer_cxt, sizeof(AlEntry) * buffer_room);
+			repalloc(buffer, sizeof(BufferedChange) * buffer_room) :
+			palloc(sizeof(BufferedChange) * buffer_room);
 	}
-	place = &buffer[buffer_used];
-	*place = *entry;
-	place->record_id = copy_varlena(entry->record_id);
-	place->old_record_id = copy_varlena(entry->old_record_id);
-	place->changes = copy_varlena(entry->changes);
-	place->subid = GetCurrentSubTransactionId();
-	buffer_bytes += bytes;
-	buffer_used++;
-}
-
-/* Drops the entries of subid from the buffer. */
-static void
-forget_entries(SubTransactionId subid)
-{
-	int			kept = 0;
-	Size		bytes = 0;
-
-	for (int i = 0; i < buffer_used; i++)
-		kept += buffer[i].subid != subid;
-	if (kept == 0)
-	{
-		/* the usual case: all at once */
-		MemoryContextReset(buffer_cxt);
-		buffer = NULL;
-		buffer_used = buffer_room = 0;
-		buffer_bytes = 0;
-		return;
-	}
-
-	kept = 0;
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid != subid)
-		{
-			bytes += entry_bytes(&buffer[i]);
-			buffer[kept++] = buffer[i];
-		}
-		else
-		{
-			if (buffer[i].record_id)
-				pfree(buffer[i].record_id);
-			if (buffer[i].old_record_id)
-				pfree(buffer[i].old_record_id);
-			if (buffer[i].changes)
-				pfree(buffer[i].changes);
-		}
-	buffer_used = kept;
-	buffer_bytes = bytes;
-}
-
-/* Writes what the current (sub)transaction has buffered. */
-void
-al_writer_flush(void)
-{
-	SubTransactionId subid = GetCurrentSubTransactionId();
-	const AlEntry **mine;
-	int			n = 0;
-
-	if (buffer_used == 0)
-		return;
-	mine = palloc(sizeof(AlEntry *) * buffer_used);
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid == subid)
-			mine[n++] = &buffer[i];
-	if (n > 0)
-	{
-		write_entries(mine, n);
-		forget_entries(subid);
-	}
-	pfree(mine);
+	change.tuple = form_change(entry);
+	MemoryContextSwitchTo(old);
+	buffer_bytes += change.tuple->t_len;
+	buffer[buffer_used++] = change;
 }
 
 /* ---- following the transaction ---- */
@@ -440,6 +356,17 @@ al_writer_commit_sub(SubTransactionId subid, SubTransactionId parent)
 void
 al_writer_abort_sub(SubTransactionId subid)
 {
-	if (buffer_used > 0)
-		forget_entries(subid);
+	int			kept = 0;
+
+	for (int i = 0; i < buffer_used; i++)
+	{
+		if (buffer[i].subid != subid)
+			buffer[kept++] = buffer[i];
+		else
+		{
+			buffer_bytes -= buffer[i].tuple->t_len;
+			pfree(buffer[i].tuple);
+		}
+	}
+	buffer_used = kept;
 }

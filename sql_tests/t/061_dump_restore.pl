@@ -76,9 +76,9 @@ DROP TABLE app.dropped;
 CREATE TABLE audit_log.change_2020_02 (LIKE audit_log.change);
 SELECT audit_log._prepare_partition('audit_log.change_2020_02');
 ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_2020_02 FOR VALUES FROM ('2020-02-01 00:00+00') TO ('2020-03-01 00:00+00');
-INSERT INTO audit_log.change SELECT -id, transaction_id, command, '2020-02-10 00:00+00', action_type, -table_id, record_id, old_record_id, changes
+INSERT INTO audit_log.change (id, transaction_id, command, timestamp, action_type, table_id, record_id, old_record_id, changes) SELECT -id, transaction_id, command, '2020-02-10 00:00+00', action_type, -table_id, record_id, old_record_id, changes
   FROM audit_log.change WHERE action_type = 'DELETE';
-INSERT INTO audit_log.change SELECT -id - 1000000, transaction_id, command, '2019-02-10 00:00+00', action_type, -table_id, record_id, old_record_id, changes
+INSERT INTO audit_log.change (id, transaction_id, command, timestamp, action_type, table_id, record_id, old_record_id, changes) SELECT -id - 1000000, transaction_id, command, '2019-02-10 00:00+00', action_type, -table_id, record_id, old_record_id, changes
   FROM audit_log.change WHERE action_type = 'UPDATE';
 END
 my @left_out = ('--exclude-table=app.left_out');

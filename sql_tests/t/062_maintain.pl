@@ -40,7 +40,7 @@ is($node->sql(q(SELECT count(*) FROM audit_log.check())), '0', '… and a guard'
 my $next = $node->sql(q(SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'audit_log.change'::regclass AND inhrelid::regclass::text ~ '\d'));
 my $day = ($next =~ /(\d{4})_(\d\d)/) ? "$1-$2-10 00:00+00" : die $next;
 my $last = $next =~ s/^audit_log\.//r;
-$node->sql("DROP TABLE $next; INSERT INTO audit_log.change SELECT -id, transaction_id, command, '$day', action_type, table_id, record_id, old_record_id, changes FROM audit_log.change");
+$node->sql("DROP TABLE $next; INSERT INTO audit_log.change (id, transaction_id, command, timestamp, action_type, table_id, record_id, old_record_id, changes) SELECT -id, transaction_id, command, '$day', action_type, table_id, record_id, old_record_id, changes FROM audit_log.change");
 is(maintain(''), "partition $next is left out: audit_log.change_default holds rows of that month\n0 partitions made, 12 months ahead",
 	'a month of which the default partition holds rows is left out');
 is($node->sql("SELECT tableoid::regclass FROM audit_log.change WHERE id < 0"), 'audit_log.change_default', '… and they stay there');
@@ -89,7 +89,7 @@ CREATE TABLE audit_log.change_$old (LIKE audit_log.change);
 SELECT audit_log._prepare_partition('audit_log.change_$old');
 ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_$old
 	FOR VALUES FROM ('$year-$m-01 00:00+00') TO ((timestamptz '$year-$m-01 00:00+00' AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
-INSERT INTO audit_log.change SELECT -id - 1000 * $year - $m, transaction_id, command, '$year-$m-10 00:00+00', action_type, table_id, record_id, old_record_id, changes
+INSERT INTO audit_log.change (id, transaction_id, command, timestamp, action_type, table_id, record_id, old_record_id, changes) SELECT -id - 1000 * $year - $m, transaction_id, command, '$year-$m-10 00:00+00', action_type, table_id, record_id, old_record_id, changes
 	FROM audit_log.change WHERE id > 0 AND table_id IN (SELECT id FROM audit_log.tracked_table WHERE table_name = 't');
 END
 }
