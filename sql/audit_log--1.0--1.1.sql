@@ -1353,6 +1353,16 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
     END
     $$;
 
+CREATE FUNCTION audit_log._sync_dropped(table_id integer) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT audit_log._sync_versions(c.oid)
+          FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
+          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
+         WHERE t.id = $1 AND audit_log._trigger_settings(c.oid, 'audit_log_row') ? 'versioned'
+    $$;
+COMMENT ON FUNCTION audit_log._sync_dropped(integer) IS 'gives the rows that went with a partition their last versions';
+
 CREATE OR REPLACE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfollowed boolean, attaching boolean, detached oid)
     RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1409,10 +1419,7 @@ CREATE OR REPLACE FUNCTION audit_log._on_sql_drop(caller oid, renamed text, unfo
             LOOP
                 PERFORM audit_log._note_state(id, 'partition detached',
                     jsonb_build_object('partition', identity, 'dropped', true));
-                PERFORM audit_log._sync_versions(c.oid)
-                   FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
-                   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name
-                  WHERE t.id = _on_sql_drop.id AND audit_log._trigger_settings(c.oid, 'audit_log_row') ? 'versioned';
+                PERFORM audit_log._sync_dropped(id);
             END LOOP;
         END LOOP;
     END
@@ -1875,7 +1882,7 @@ DECLARE
         '_convert_versions', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
-        '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', 'on_rights', '_check_versions',
+        '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views'];
 BEGIN
     FOR object IN
