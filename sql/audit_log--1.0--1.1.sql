@@ -586,6 +586,10 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                 known := NULL;
             END IF;
         END IF;
+        -- under another key it is another one
+        IF NOT former ? 'versioned' AND former ->> 'version_table' <> settings ->> 'version_table' THEN
+            known := NULL;
+        END IF;
         IF known IS NOT NULL AND former ->> 'version_table' <> settings ->> 'version_table' THEN
             PERFORM audit_log._rename_version_table(known, (settings ->> 'version_table')::name);
             version_table := known;
@@ -623,6 +627,13 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                     MESSAGE = format('%s is the version table of another table', version_table),
                     HINT = 'Name another: version_table => …';
             END IF;
+            -- who made a table under the name of one that was dropped must not read that one's versions
+            IF known IS NULL AND NOT audit_log._is_keeper(caller) THEN
+                RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                    MESSAGE = format('%s holds the versions of another table', version_table),
+                    HINT = 'Name another: version_table => … A superuser, or the role that installed audit_log, may go on with this one.';
+            END IF;
+            PERFORM audit_log._refuse_unversionable(target, settings);
             PERFORM audit_log._complete_version_table(target, version_table, settings);
         ELSE
             PERFORM audit_log._adopt_version_table(caller, target, version_table, settings);
@@ -1106,7 +1117,6 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
         version_table regclass := audit_log._version_relation(target, settings);
         key text[] := audit_log._key_columns(target);
         versions_key text[];
-        clash name;
     BEGIN
         IF version_table IS NULL THEN
             RETURN;
@@ -1122,17 +1132,9 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
                 HINT = format('Run audit_log.enable(%L, versioned => false) first, and audit_log.enable(%L, versioned => true, version_table => …) afterwards.',
                     target::text, target::text);
         END IF;
-        SELECT s.column_name INTO clash
-          FROM unnest(ARRAY['transaction_id', 'end_transaction_id', 'operation_type', 'valid_from', 'valid_to']) v
-          JOIN audit_log._version_sources(target, settings) s ON s.column_name = audit_log._version_column(settings, v) LIMIT 1;
-        IF FOUND THEN
-            RAISE EXCEPTION USING ERRCODE = 'duplicate_column',
-                MESSAGE = format('table %s cannot have a column %I, which its versions have for their own', target, clash),
-                HINT = 'Give theirs another name first: audit_log.enable(…, version_columns => …).';
-        END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb) IS 'refuses what ALTER TABLE has made of a versioned table that versions cannot follow';
+COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb) IS 'refuses another key of a versioned table than its versions have';
 
 /*
  * After an ALTER TABLE: the version table gets the same name, schema, columns
@@ -1150,6 +1152,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         filled name[] := '{}';
         converted name[] := '{}';
         uid uuid;
+        clash name;
     BEGIN
         IF settings IS NULL OR NOT settings ? 'versioned' OR former IS NULL THEN
             RETURN;
@@ -1183,6 +1186,14 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
             PERFORM audit_log._register(target, NULL, NULL);
         END IF;
 
+        SELECT s.column_name INTO clash
+          FROM unnest(ARRAY['transaction_id', 'end_transaction_id', 'operation_type', 'valid_from', 'valid_to']) v
+          JOIN audit_log._version_sources(target, settings) s ON s.column_name = audit_log._version_column(settings, v) LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_column',
+                MESSAGE = format('table %s cannot have a column %I, which its versions have for their own', target, clash),
+                HINT = 'Give theirs another name first: audit_log.enable(…, version_columns => …).';
+        END IF;
         FOR source IN
             SELECT s.column_name, s.definition, s.type, s.modifier, s.filled, f.name AS former_name,
                    f.type <> format_type(s.type, s.modifier) AS altered, v.attname IS NOT NULL AS there,
@@ -1483,7 +1494,7 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
             END IF;
             BEGIN
                 PERFORM audit_log._refuse_unversionable(target.relid, target.settings);
-            EXCEPTION WHEN object_not_in_prerequisite_state OR duplicate_column THEN
+            EXCEPTION WHEN object_not_in_prerequisite_state THEN
                 problem := format('version table %s does not fit its key: changes are refused', target.version_table);
                 RETURN NEXT;
                 CONTINUE;

@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/formatting.h"
@@ -422,6 +423,58 @@ check_attach(const RangeVar *name)
 	relation_close(rel, AccessShareLock);
 }
 
+/* ---- ADD COLUMN of a version table ---- */
+
+static bool
+is_version_table(Oid relid)
+{
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	volatile bool result = false;
+	AlOwn		saved;
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		bool		isnull;
+
+		SPI_connect();
+		if (SPI_execute_with_args("SELECT audit_log._is_version_table($1)", 1, types, values,
+								  NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+			result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												1, &isnull)) && !isnull;
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/*
+ * Migration tools add a column to a table and to its version table, which has
+ * followed the table by then: the command that adds it there has nothing left to
+ * do, as if it said IF NOT EXISTS.
+ */
+static void
+forgive_addition(const RangeVar *name, AlterTableCmd *cmd)
+{
+	const ColumnDef *def = (const ColumnDef *) cmd->def;
+	Oid			relid = RangeVarGetRelid(name, NoLock, true);
+	AttrNumber	attnum = OidIsValid(relid) ? get_attnum(relid, def->colname) : InvalidAttrNumber;
+	Oid			have;
+	Oid			collation;
+	int32		typmod;
+
+	if (attnum <= 0 || cmd->missing_ok || !is_version_table(relid))
+		return;
+	get_atttypetypmodcoll(relid, attnum, &have, &typmod, &collation);
+	if (LookupTypeNameOid(NULL, def->typeName, true) == have)
+		cmd->missing_ok = true;
+}
+
 /*
  * Event trigger at the start of ALTER TABLE: a table that is audited by itself
  * cannot become a partition, not even of a table that is not audited, whose
@@ -448,6 +501,8 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 
 			if (cmd->subtype == AT_AttachPartition)
 				check_attach(((PartitionCmd *) cmd->def)->name);
+			if (cmd->subtype == AT_AddColumn && !al_own_active())
+				forgive_addition(stmt->relation, cmd);
 		}
 	PG_RETURN_NULL();
 }

@@ -103,6 +103,7 @@ set_hooks(ParseState *pstate, void *arg)
 static void
 report_conversion(void *arg)
 {
+	errhint("A version that is closed may hold what the new type does not: give ALTER COLUMN … TYPE … a USING expression that takes it, or run audit_log.enable(…, versioned => false) first.");
 	errcontext("audit_log converting the versions of table \"%s\"", (const char *) arg);
 }
 
@@ -118,8 +119,6 @@ compute(List *conversions, const char *versions, const char *alias, TupleDesc *d
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
 	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
 	MemoryContext cxt = CurrentMemoryContext;
-	ErrorContextCallback callback = {.callback = report_conversion,
-	.arg = unconstify(char *, alias),.previous = error_context_stack};
 	AlOwn		saved;
 
 	SetTuplestoreDestReceiverParams(dest, store, cxt, false, NULL, NULL);
@@ -129,7 +128,6 @@ compute(List *conversions, const char *versions, const char *alias, TupleDesc *d
 		appendStringInfo(&sql, ", $%d AS c%d", i, i);
 	appendStringInfo(&sql, " FROM ONLY %s AS %s", versions, quote_identifier(alias));
 
-	error_context_stack = &callback;
 	al_own_yield_to_caller(&saved);
 	PG_TRY();
 	{
@@ -148,7 +146,6 @@ compute(List *conversions, const char *versions, const char *alias, TupleDesc *d
 		al_own_leave(&saved);
 	}
 	PG_END_TRY();
-	error_context_stack = callback.previous;
 
 	*desc = CreateTemplateTupleDesc(list_length(conversions) + 1);
 	TupleDescInitEntry(*desc, 1, "ctid", TIDOID, -1, 0);
@@ -271,7 +268,10 @@ audit_log_convert_versions(PG_FUNCTION_ARGS)
 	Datum	   *elems;
 	bool	   *nulls;
 	int			n;
+	ErrorContextCallback callback = {.callback = report_conversion,
+	.arg = get_rel_name(relid),.previous = error_context_stack};
 
+	error_context_stack = &callback;
 	LockRelationOid(version_relid, AccessExclusiveLock);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
 					  &elems, &nulls, &n);
@@ -295,6 +295,7 @@ audit_log_convert_versions(PG_FUNCTION_ARGS)
 		tuplestore_end(store);
 	}
 	SPI_finish();
+	error_context_stack = callback.previous;
 	PG_RETURN_VOID();
 }
 
