@@ -35,6 +35,9 @@ COMMENT ON FUNCTION audit_log._refresh_versions(regclass, name[]) IS
     'writes the table''s values of columns that ALTER TABLE has filled into the open versions; returns how many';
 CREATE FUNCTION audit_log._convert_versions(target regclass, version_table regclass, columns name[]) RETURNS void
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_convert_versions';
+CREATE FUNCTION audit_log._pass_id(id bigint) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_pass_id';
+COMMENT ON FUNCTION audit_log._pass_id(bigint) IS 'sees to it that ids of transactions given out from here on are higher';
 COMMENT ON FUNCTION audit_log._convert_versions(regclass, regclass, name[]) IS
     'gives columns of a version table the types that ALTER TABLE has given the table''s own; values are computed as the role that ran the command';
 
@@ -201,6 +204,10 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
                 PERFORM audit_log._version_rights(target.relid, target.version_table);
             END IF;
         END LOOP;
+        PERFORM audit_log._continuum_rights(n.nspname)
+           FROM pg_trigger t JOIN pg_class v ON v.oid = t.tgrelid JOIN pg_namespace n ON n.oid = v.relnamespace
+          WHERE t.tgfoid = 'audit_log.continuum_transaction()'::regprocedure
+            AND (targets IS NULL OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.oid = ANY (targets)));
     END
     $$;
 COMMENT ON FUNCTION audit_log._follow_rights(regclass[]) IS 'keeps the rights on version tables up with those on their tables';
@@ -420,6 +427,8 @@ CREATE FUNCTION audit_log._adopt_transactions(caller oid, source regclass) RETUR
                 DETAIL = 'The log has a transaction of that id already.',
                 HINT = 'Adopt version tables before the first change is tracked.';
         END IF;
+        EXECUTE format('SELECT max(s.id) FROM %s s', source) INTO taken;
+        PERFORM audit_log._pass_id(taken);
         -- where issued_at is missing: when the one before it was issued
         EXECUTE format($q$
             INSERT INTO audit_log.transaction (id, xid, timestamp, started_at, user_id, db_user, db_role, backend_pid, context)
@@ -537,9 +546,7 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
             adopted := audit_log._adopt_transactions(caller, transactions);
         END IF;
         EXECUTE format('SELECT max(v.%I), count(*) FROM %s v', tx, version_table) INTO highest, rows;
-        PERFORM setval('audit_log.transaction_id_seq', h.id)
-          FROM (SELECT max(t.id) FROM audit_log.transaction t UNION ALL SELECT highest) h (id), audit_log.transaction_id_seq s
-         WHERE h.id >= s.last_value ORDER BY h.id;
+        PERFORM audit_log._pass_id(highest);
 
         -- each begins at its transaction's time, but at least 1 µs after the one before: written as n µs + max(time - n µs)
         EXECUTE format($q$
@@ -547,13 +554,13 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
                 SELECT i.id, coalesce(t.timestamp, max(t.timestamp) OVER (ORDER BY i.id), min(t.timestamp) OVER (), 'epoch') AS at
                   FROM (SELECT DISTINCT v.%2$I AS id FROM %1$s v) i LEFT JOIN audit_log.transaction t ON t.id = i.id),
             numbered AS (
-                SELECT v.ctid AS place, v.%2$I AS id, k.at, row_number() OVER record * interval '1 µs' AS n,
-                       lead(v.%2$I) OVER record AS next, %3$s
-                  FROM %1$s v JOIN known k ON k.id = v.%2$I WINDOW record AS (PARTITION BY %3$s ORDER BY v.%2$I)),
+                SELECT v.ctid AS place, k.id, k.at, row_number() OVER record * interval '1 microsecond' AS n,
+                       lead(k.id) OVER record AS next, dense_rank() OVER (ORDER BY %3$s) AS record
+                  FROM %1$s v JOIN known k ON k.id = v.%2$I WINDOW record AS (PARTITION BY %3$s ORDER BY k.id)),
             begun AS (
-                SELECT v.place, v.next, v.n + max(v.at - v.n) OVER (PARTITION BY %3$s ORDER BY v.id) AS begins, v.id, %3$s FROM numbered v),
+                SELECT b.*, b.n + max(b.at - b.n) OVER (PARTITION BY b.record ORDER BY b.id) AS begins FROM numbered b),
             spans AS (
-                SELECT v.place, v.next, v.begins, lead(v.begins) OVER (PARTITION BY %3$s ORDER BY v.id) AS ends FROM begun v)
+                SELECT b.*, lead(b.begins) OVER (PARTITION BY b.record ORDER BY b.id) AS ends FROM begun b)
             UPDATE %1$s v SET %4$I = s.begins, %5$I = s.ends, %6$I = s.next
               FROM spans s WHERE s.place = v.ctid
                AND (v.%4$I, v.%5$I, v.%6$I) IS DISTINCT FROM (s.begins, s.ends, s.next)$q$,
@@ -574,7 +581,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         own text;
         before name;
         now name;
-        notnull text;
+        command text;
     BEGIN
         IF version_table = target THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
@@ -638,10 +645,10 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         ELSE
             PERFORM audit_log._adopt_version_table(caller, target, version_table, settings);
         END IF;
-        FOR notnull IN SELECT format('ALTER TABLE ONLY %s ALTER COLUMN %I SET NOT NULL', version_table, a.attname)
+        FOR command IN SELECT format('ALTER TABLE ONLY %s ALTER COLUMN %I SET NOT NULL', version_table, a.attname)
                          FROM pg_attribute a WHERE a.attrelid = version_table AND NOT a.attnotnull
                           AND a.attname IN (audit_log._version_column(settings, 'operation_type'), audit_log._version_column(settings, 'valid_from')) LOOP
-            EXECUTE notnull;
+            EXECUTE command;
         END LOOP;
         PERFORM audit_log._version_rights(target, version_table);
         RETURN there;
@@ -1890,7 +1897,7 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table',
+        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',
