@@ -131,7 +131,7 @@ COMMENT ON FUNCTION audit_log._version_index_name(name, name) IS 'name of the in
  * SELECT on a version table is for whoever may SELECT all columns of its table,
  * with the grant option for its owner, and for the installing role, whose
  * pg_dump reads it; while the table has row security for the last two only.
- * What the owner grants himself is left alone.
+ * What the owner grants himself is left alone as long as it has none.
  */
 CREATE FUNCTION audit_log._version_rights(target regclass, version_table regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -143,6 +143,14 @@ CREATE FUNCTION audit_log._version_rights(target regclass, version_table regclas
         granted record;
     BEGIN
         SELECT c.relowner, c.relrowsecurity INTO owner, secured FROM pg_class c WHERE c.oid = target;
+        IF secured AND EXISTS (SELECT FROM pg_class c, LATERAL aclexplode(c.relacl) a
+                                WHERE c.oid = version_table AND a.grantor <> log_owner) THEN
+            FOR granted IN SELECT format('REVOKE GRANT OPTION FOR SELECT ON %s FROM %I CASCADE', version_table, pg_get_userbyid(a.grantee)) AS command
+                             FROM pg_class c, LATERAL aclexplode(c.relacl) a
+                            WHERE c.oid = version_table AND a.grantor = log_owner AND a.grantee <> log_owner AND a.is_grantable LOOP
+                EXECUTE granted.command;
+            END LOOP;
+        END IF;
         FOR granted IN
             WITH mine AS (
                 SELECT a.grantee FROM pg_class c, LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a

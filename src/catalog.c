@@ -36,7 +36,7 @@ static const char *const action_labels[AL_ACTIONS] =
  * The SQL versions that this library serves.  A newer one may keep things
  * that this library would not write, so it refuses.
  */
-static const char *const served_versions[] = {"1.0", "1.1"};
+static const char served_versions[] = " 1.0 1.1 ";
 
 static Oid
 own_relation(const char *name)
@@ -84,9 +84,8 @@ check_version(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
-	for (size_t i = 0; version != NULL && i < lengthof(served_versions); i++)
-		if (strcmp(version, served_versions[i]) == 0)
-			return;
+	if (version != NULL && strstr(served_versions, psprintf(" %s ", version)) != NULL)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("this session's audit_log library does not serve version %s of the extension",
