@@ -10,7 +10,7 @@ use IPC::Open2;
 use List::Util qw(max min);
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(say_now fail session admin pgbench median spread table paragraph heading
+our @EXPORT = qw(say_now fail session admin leave_admin pgbench median spread table paragraph heading
 	wal_position wal_between);
 
 my $started = $ENV{BENCH_STARTED} || time;
@@ -32,7 +32,7 @@ my $result;
 sub paragraph
 {
 	my $text = join '', @_;
-	open $result, '>', $ENV{BENCH_RESULT} or die "$ENV{BENCH_RESULT}: $!" unless $result;
+	open $result, '>:utf8', $ENV{BENCH_RESULT} or die "$ENV{BENCH_RESULT}: $!" unless $result;
 	print $result "$text\n";
 	$result->flush;
 	print "\n$text";
@@ -149,6 +149,7 @@ sub DESTROY { local ($?, $!); $_[0]->close if $_[0]->{pid} }
 my $admin;
 
 sub admin { return $admin //= session('postgres') }
+sub leave_admin { $admin->close; undef $admin }
 
 # ---- pgbench
 

@@ -275,17 +275,23 @@ sub ratios
 	return [ map { $mine->[$_] / $base->[$_] } @rounds ];
 }
 
+# What the unaudited work does, absolutely
+sub unaudited
+{
+	my ($self, $id) = @_;
+	my ($work) = $self->selected($id);
+	my $all = $self->{measured}{$id}{ $self->{contestants}[0]{id} };
+	my $median = median(@$all[ 1 .. $#$all ]);
+	return $work->{unit} eq 'tps' ? sprintf('%.0f/s', $median) : sprintf('%.1f ms', $median);
+}
+
 # Contestants by works
 sub print_ratios
 {
 	my ($self, @ids) = @_;
 	my @works = $self->selected(@ids);
 	my $unaudited = $self->{contestants}[0];
-	my @rows = [ $unaudited->{name}, map {
-		my $all = $self->{measured}{ $_->{id} }{ $unaudited->{id} };
-		$all = [ @$all[ 1 .. $#$all ] ];
-		$_->{unit} eq 'tps' ? sprintf('%.0f/s', median(@$all)) : sprintf('%.1f ms', median(@$all));
-	} @works ];
+	my @rows = [ $unaudited->{name}, map { $self->unaudited($_->{id}) } @works ];
 	for my $c (@{ $self->{contestants} }[ 1 .. $#{ $self->{contestants} } ])
 	{
 		push @rows, [ $c->{name}, map { spread($self->ratios($_->{id}, $c->{id})) } @works ];
