@@ -127,7 +127,7 @@ UPDATE fidelity.integers SET b = -(b + 1), i = CASE WHEN random() < 0.5 THEN i /
 SELECT count(*) > 300 AS enough, count(*) FILTER (WHERE l.record_id <> t.id::text) AS other_id,
        count(*) FILTER (WHERE NOT record_image_eq(ROW(l.changes), ROW(l.changes::text::jsonb))) AS other_image
   FROM audit_log.audit_logs l JOIN fidelity.integers t ON t.id = l.record_id::bigint WHERE relation = 'fidelity.integers'::regclass AND l.action_type = 'INSERT';
-SELECT count(*) AS differences FROM fidelity.integers a FULL JOIN audit_log.rebuild(NULL::fidelity.integers) b USING (id) WHERE record_image_eq(a, b) IS NOT TRUE;
+SELECT count(*) AS differences FROM fidelity.integers x FULL JOIN audit_log.rebuild(NULL::fidelity.integers) y USING (id) WHERE record_image_eq(x, y) IS NOT TRUE;
 SELECT count(*) AS other_image FROM audit_log.audit_logs l, jsonb_each(l.changes) c (key, value)
  WHERE relation = 'fidelity.integers'::regclass AND NOT record_image_eq(ROW(c.value), ROW(c.value::text::jsonb));
 DELETE FROM fidelity.integers;
