@@ -10,7 +10,7 @@ use IPC::Open2;
 use List::Util qw(max min);
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(say_now fail session admin pgbench median spread table paragraph heading
+our @EXPORT = qw(say_now fail session admin leave_admin pin pgbench median spread table paragraph heading
 	wal_position wal_between);
 
 my $started = $ENV{BENCH_STARTED} || time;
@@ -32,7 +32,7 @@ my $result;
 sub paragraph
 {
 	my $text = join '', @_;
-	open $result, '>', $ENV{BENCH_RESULT} or die "$ENV{BENCH_RESULT}: $!" unless $result;
+	open $result, '>:utf8', $ENV{BENCH_RESULT} or die "$ENV{BENCH_RESULT}: $!" unless $result;
 	print $result "$text\n";
 	$result->flush;
 	print "\n$text";
@@ -149,6 +149,33 @@ sub DESTROY { local ($?, $!); $_[0]->close if $_[0]->{pid} }
 my $admin;
 
 sub admin { return $admin //= session('postgres') }
+sub leave_admin { $admin->close; undef $admin }
+
+# ---- processors
+
+# One client and its backend take turns. On one processor that is steady; where both may go anywhere,
+# each waits for the other to wake up, or does not, as the scheduler likes, which makes a factor of two.
+#   PIN=together   both on the last processor, the server's helpers on the others (the default)
+#   PIN=apart      the backend on the last processor, the client with the helpers
+#   PIN=no         as the scheduler likes, which is also what several clients get: pin(0)
+my $client;
+
+sub pin
+{
+	my ($on) = @_;
+	my $how = $ENV{PIN} || 'together';
+	$how =~ /^(together|apart|no)$/ or fail("PIN is together, apart or no");
+	my $cores = grep { /^processor\s*:/ } do { open my $f, '<', '/proc/cpuinfo' or die; <$f> };
+	return if $cores < 2;
+	my ($postmaster) = do { open my $f, '<', "$work/server/data/postmaster.pid" or fail('no server'); <$f> =~ /(\d+)/ };
+	my ($last, $others) = ($cores - 1, $cores == 2 ? '0' : '0-' . ($cores - 2));
+	$on = 0 if $how eq 'no';
+	my %of = ($postmaster => $on ? $last : "0-$last",
+		map { $_ => $on ? $others : "0-$last" } admin()->run("SELECT pid FROM pg_stat_activity WHERE backend_type <> 'client backend'"));
+	# a helper may be gone meanwhile
+	qx{taskset -cp $of{$_} $_ 2>&1} for sort keys %of;
+	$client = !$on ? undef : $how eq 'apart' ? $others : $last;
+}
 
 # ---- pgbench
 
@@ -162,7 +189,7 @@ sub pgbench
 	$file->close;
 	chmod 0644, "$file";
 	my $clients = $o{c} || 1;
-	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients, '-j', min($clients, 2), '-f', "$file",
+	my @command = (defined $client ? ('taskset', '-c', $client) : (), 'pgbench', '-n', '-M', 'prepared', '-c', $clients, '-j', min($clients, 2), '-f', "$file",
 		($o{t} ? ('-t', $o{t}) : ('-T', $o{T})),
 		(map { ('-D', "$_=$o{D}{$_}") } sort keys %{ $o{D} || {} }));
 	local $ENV{PGOPTIONS} = $o{options} // '';

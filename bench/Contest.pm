@@ -16,7 +16,7 @@ package Contest;
 #     vacuum                tables, before each turn
 #     tps: script, variables, count (each a sub (contestant))      pgbench -t
 #     ms:  sql (sub (contestant)), repeat
-#   rounds, peer_rounds (0: only the first one, which is not timed for the others), clients, slice (seconds that the unaudited one takes for a turn),
+#   rounds, peer_rounds, peer_bulk_rounds (0: only the first one, which is not timed for the others), clients, slice (seconds that the unaudited one takes for a turn),
 #   peer_part    part of the count for peers, which take longer
 # )->run
 
@@ -211,6 +211,7 @@ sub weigh
 sub run
 {
 	my ($self) = @_;
+	pin($self->{clients} == 1);
 	admin()->run('DROP DATABASE IF EXISTS bench_base; CREATE DATABASE bench_base');
 	my $base = session('bench_base');
 	$self->{base}->($base);
@@ -245,6 +246,7 @@ sub run
 		{
 			for my $c (@now)
 			{
+				next if $round && $c->{peer} && $work->{unit} eq 'ms' && $round > ($self->{peer_bulk_rounds} // $self->{peer_rounds});
 				$c->{next} //= $self->{first_id} // 0;
 				$c->{from} //= $c->{next};
 				my $got = $round == 0 ? ($weight{ $work->{id} }{ $c->{id} } = $self->weigh($c, $work)) : undef;
@@ -275,17 +277,23 @@ sub ratios
 	return [ map { $mine->[$_] / $base->[$_] } @rounds ];
 }
 
+# What the unaudited work does, absolutely
+sub unaudited
+{
+	my ($self, $id) = @_;
+	my ($work) = $self->selected($id);
+	my $all = $self->{measured}{$id}{ $self->{contestants}[0]{id} };
+	my $median = median(@$all[ 1 .. $#$all ]);
+	return $work->{unit} eq 'tps' ? sprintf('%.0f/s', $median) : sprintf('%.1f ms', $median);
+}
+
 # Contestants by works
 sub print_ratios
 {
 	my ($self, @ids) = @_;
 	my @works = $self->selected(@ids);
 	my $unaudited = $self->{contestants}[0];
-	my @rows = [ $unaudited->{name}, map {
-		my $all = $self->{measured}{ $_->{id} }{ $unaudited->{id} };
-		$all = [ @$all[ 1 .. $#$all ] ];
-		$_->{unit} eq 'tps' ? sprintf('%.0f/s', median(@$all)) : sprintf('%.1f ms', median(@$all));
-	} @works ];
+	my @rows = [ $unaudited->{name}, map { $self->unaudited($_->{id}) } @works ];
 	for my $c (@{ $self->{contestants} }[ 1 .. $#{ $self->{contestants} } ])
 	{
 		push @rows, [ $c->{name}, map { spread($self->ratios($_->{id}, $c->{id})) } @works ];

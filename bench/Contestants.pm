@@ -11,7 +11,7 @@ package Contestants;
 #   options     PGOPTIONS of its sessions
 #   package     PostgreSQL extension that has to be there
 #   peer        made by others; writes its log in the same transaction
-#   context     statement that sets user and context for one transaction
+#   context     statement that sets user and context for one transaction; set_local: the two SET LOCAL
 
 use strict;
 use warnings;
@@ -153,6 +153,8 @@ for (@all)
 	$_->{log} //= $log_of_ours if $_->{ours};
 	$_->{per} //= { U => 1, I => 1, D => 1 };
 	$_->{context} = $_->{ours} ? $set_context : $none;
+	my $prefix = $_->{ours} ? 'audit_log' : 'app';
+	$_->{set_local} = "SET LOCAL $prefix.user_id = '42';\nSET LOCAL $prefix.context = '{\"request\": \"4bf92f35-77b3-4da6-a3ce-929d0e0e4736\"}';\n";
 }
 my %by_id = map { $_->{id} => $_ } @all;
 

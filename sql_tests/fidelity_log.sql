@@ -113,4 +113,24 @@ INSERT INTO fidelity.follows VALUES (4, ROW(4, 'fidelity.follows'), '{}', 'very 
 SELECT changes FROM audit_log.audit_logs WHERE relation = 'fidelity.follows'::regclass ORDER BY id;
 RESET TimeZone;
 
+-- Integers, and objects with ever other keys, are to the byte what jsonb makes of them.
+CREATE TABLE fidelity.integers (id bigint PRIMARY KEY, "a longer name" smallint, i int, b bigint, t text, f float8);
+SELECT audit_log.enable('fidelity.integers');
+INSERT INTO fidelity.integers
+SELECT n, CASE WHEN n BETWEEN -32768 AND 32767 AND random() < 0.8 THEN n END, CASE WHEN n BETWEEN -2147483648 AND 2147483647 AND random() < 0.8 THEN n END,
+       CASE WHEN random() < 0.8 THEN n END, CASE WHEN random() < 0.5 THEN 'x' END, CASE WHEN abs(n::numeric) < 9007199254740992 AND random() < 0.8 THEN n END
+  FROM (SELECT DISTINCT (sign * (m * 10::numeric ^ k + d))::bigint AS n
+          FROM generate_series(0, 18) k, unnest(ARRAY[1, 2, 5, 9]) m, generate_series(-1, 1) d, unnest(ARRAY[1, -1]) sign
+         WHERE m * 10::numeric ^ k + d < 9223372036854775807
+         UNION SELECT unnest(ARRAY[0, 32767, -32768, 2147483647, -2147483648, 9223372036854775807, -9223372036854775808, 10001, 100000000, 100010000])) numbers;
+UPDATE fidelity.integers SET b = -(b + 1), i = CASE WHEN random() < 0.5 THEN i / 10 ELSE i END, t = CASE WHEN random() < 0.5 THEN 'y' END WHERE b < 9223372036854775807;
+SELECT count(*) > 300 AS enough, count(*) FILTER (WHERE l.record_id <> t.id::text) AS other_id,
+       count(*) FILTER (WHERE NOT record_image_eq(ROW(l.changes), ROW(l.changes::text::jsonb))) AS other_image
+  FROM audit_log.audit_logs l JOIN fidelity.integers t ON t.id = l.record_id::bigint WHERE relation = 'fidelity.integers'::regclass AND l.action_type = 'INSERT';
+SELECT count(*) AS differences FROM fidelity.integers x FULL JOIN audit_log.rebuild(NULL::fidelity.integers) y USING (id) WHERE record_image_eq(x, y) IS NOT TRUE;
+SELECT count(*) AS other_image FROM audit_log.audit_logs l, jsonb_each(l.changes) c (key, value)
+ WHERE relation = 'fidelity.integers'::regclass AND NOT record_image_eq(ROW(c.value), ROW(c.value::text::jsonb));
+DELETE FROM fidelity.integers;
+SELECT count(*) AS differences FROM audit_log.rebuild(NULL::fidelity.integers);
+
 DROP SCHEMA fidelity CASCADE;

@@ -204,11 +204,23 @@ typedef struct AlJsonFrame
 	uint32		header;			/* the container's header word */
 } AlJsonFrame;
 
+/* the keys of an object, kept for others with the same */
+typedef struct AlJsonKeys
+{
+	int			n;
+	JEntry	   *entries;
+	char	   *names;
+	int			len;			/* of names */
+} AlJsonKeys;
+
 extern void al_jsonbuild_init(StringInfo buf);	/* empties buf, leaves room
 												 * for the varlena header */
 extern void al_jsonbuild_object(AlJsonFrame *frame, StringInfo buf, int npairs);
 extern void al_jsonbuild_array(AlJsonFrame *frame, StringInfo buf, int nelems);
 extern void al_jsonbuild_key(AlJsonFrame *frame, const char *key, int len);
+extern void al_jsonbuild_keys(AlJsonFrame *frame, const AlJsonKeys *keys);
+extern void al_jsonbuild_keep_keys(const AlJsonFrame *frame, AlJsonKeys *keys,
+								   MemoryContext cxt);
 extern void al_jsonbuild_value(AlJsonFrame *frame, const AlValue *value);
 extern void al_jsonbuild_close(AlJsonFrame *frame, AlJsonFrame *parent);
 extern Jsonb *al_jsonbuild_finish(StringInfo buf);	/* buf's own data */
@@ -447,8 +459,16 @@ typedef struct AlColumn
 	bool		typbyval;
 	bool		masked;
 	bool		json;			/* json or jsonb: objects are compared inside */
+	bool		integer;		/* smallint, integer or bigint */
 	AlEncoder  *encoder;
 } AlColumn;
+
+/* which columns an object had last, and its keys */
+typedef struct AlColumnKeys
+{
+	bool	   *present;		/* of each column; NULL: nothing kept yet */
+	AlJsonKeys	keys;
+} AlColumnKeys;
 
 typedef struct AlTable
 {
@@ -465,6 +485,8 @@ typedef struct AlTable
 	int			nkeys;			/* 0: table without key */
 	AlColumn  **keys;			/* in key order */
 	bool		key_masked;
+	AlColumnKeys *row_keys;		/* of whole rows, */
+	AlColumnKeys *delta_keys;	/* and of deltas: row.c's */
 	AlFixedNeed need;
 	AlColumn   *user_column;	/* NULL: none; may be one not tracked */
 	bool		flush_certain;	/* a flush trigger ends each statement */

@@ -83,22 +83,56 @@ encode_bool(ENCODE_ARGS)
 	out->boolean = DatumGetBool(value);
 }
 
+/*
+ * What int64_to_numeric() gives, the commonest of all conversions, written
+ * directly: the short form of numeric (numeric.c), which pg_upgrade keeps from
+ * version to version.  A header of 16 bits, then digits to the base 10,000,
+ * without zeroes at either end; the weight is the power of the first.
+ */
+static void
+set_integer(AlValue *out, int64 value)
+{
+	uint64		rest = value < 0 ? -(uint64) value : (uint64) value;
+	int16		digits[5];
+	int			ndigits = 0;
+	int			zeroes = 0;
+	int			size;
+	char	   *number;
+	uint16		header;
+
+	for (; rest != 0; rest /= 10000)
+	{
+		digits[ndigits++] = rest % 10000;
+		if (zeroes == ndigits - 1 && digits[zeroes] == 0)
+			zeroes++;
+	}
+	header = 0x8000 | (value < 0 ? 0x2000 : 0) | (ndigits > 0 ? ndigits - 1 : 0);
+	size = VARHDRSZ + sizeof(uint16) + (ndigits - zeroes) * sizeof(int16);
+	number = palloc(size);
+	SET_VARSIZE(number, size);
+	memcpy(number + VARHDRSZ, &header, sizeof(uint16));
+	for (int i = 0; i < ndigits - zeroes; i++)
+		memcpy(number + VARHDRSZ + sizeof(uint16) + i * sizeof(int16),
+			   &digits[ndigits - 1 - i], sizeof(int16));
+	set_number(out, (Numeric) number);
+}
+
 static void
 encode_int2(ENCODE_ARGS)
 {
-	set_number(out, int64_to_numeric(DatumGetInt16(value)));
+	set_integer(out, DatumGetInt16(value));
 }
 
 static void
 encode_int4(ENCODE_ARGS)
 {
-	set_number(out, int64_to_numeric(DatumGetInt32(value)));
+	set_integer(out, DatumGetInt32(value));
 }
 
 static void
 encode_int8(ENCODE_ARGS)
 {
-	set_number(out, int64_to_numeric(DatumGetInt64(value)));
+	set_integer(out, DatumGetInt64(value));
 }
 
 /*
@@ -118,7 +152,7 @@ set_float(AlValue *out, double value, bool shorter)
 		set_constant(out, AL_PG, "-0");
 	else if (fabs(value) < (shorter ? 16777216.0 : 9007199254740992.0) &&
 			 value == (double) (int64) value)
-		set_number(out, int64_to_numeric((int64) value));
+		set_integer(out, (int64) value);
 	else
 	{
 		if (shorter)

@@ -195,6 +195,41 @@ al_jsonbuild_key(AlJsonFrame *frame, const char *key, int len)
 	add_entry(frame, JENTRY_ISSTRING, len);
 }
 
+/*
+ * The first n keys of an object are written as they were for another object
+ * with as many pairs, which al_jsonbuild_keep_keys() has seen: their entries
+ * depend on nothing else.
+ */
+void
+al_jsonbuild_keys(AlJsonFrame *frame, const AlJsonKeys *keys)
+{
+	Assert(frame->next == 0 && frame->nentries == 2 * keys->n);
+	memcpy(frame->buf->data + frame->entries, keys->entries, keys->n * sizeof(JEntry));
+	appendBinaryStringInfoNT(frame->buf, keys->names, keys->len);
+	frame->next = keys->n;
+	frame->total = keys->len;
+}
+
+/* Called when all keys of an object are written, and no value yet. */
+void
+al_jsonbuild_keep_keys(const AlJsonFrame *frame, AlJsonKeys *keys, MemoryContext cxt)
+{
+	Assert(frame->next == frame->nentries / 2);
+	keys->n = 0;				/* void, should memory run out */
+	if (keys->entries)
+		pfree(keys->entries);
+	keys->entries = NULL;
+	if (keys->names)
+		pfree(keys->names);
+	keys->names = NULL;
+	keys->len = frame->total;
+	keys->entries = MemoryContextAlloc(cxt, Max(frame->next, 1) * sizeof(JEntry));
+	keys->names = MemoryContextAlloc(cxt, Max(keys->len, 1));
+	memcpy(keys->entries, frame->buf->data + frame->entries, frame->next * sizeof(JEntry));
+	memcpy(keys->names, frame->buf->data + frame->buf->len - keys->len, keys->len);
+	keys->n = frame->next;
+}
+
 void
 al_jsonbuild_value(AlJsonFrame *frame, const AlValue *value)
 {

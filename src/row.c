@@ -2,8 +2,9 @@
  * row.c
  *		Rows to what the log says of them: record ids, whole rows, deltas.
  *
- * Pure: no catalogs, no SPI, no state.  The caller has entered the fixed
- * settings that the table needs; results are in CurrentMemoryContext.
+ * No catalogs, no SPI, and no state but the keys kept with the table.  The
+ * caller has entered the fixed settings that the table needs; results are in
+ * CurrentMemoryContext.
  */
 #include "postgres.h"
 
@@ -63,6 +64,18 @@ same_image(const AlColumn *column, Datum a, bool anull, Datum b, bool bnull)
 	return datum_image_eq(a, b, column->typbyval, column->typlen);
 }
 
+/* An integer's text is that of its JSON number. */
+static char *
+integer_text(const AlColumn *column, Datum value, int *len)
+{
+	char	   *text = palloc(MAXINT8LEN + 1);
+
+	*len = pg_lltoa(column->typlen == 2 ? DatumGetInt16(value) :
+					column->typlen == 4 ? DatumGetInt32(value) :
+					DatumGetInt64(value), text);
+	return text;
+}
+
 /*
  * A key column's text.  Of a jsonb column ->> would give a number and a string
  * of the same digits one text, and two records one id; so a string whose text
@@ -103,8 +116,13 @@ make_record_id(const AlTable *table, const Datum *values, const bool *nulls)
 		char	   *string;
 		int			len;
 
-		encode_column(column, values[n], nulls[n], &value);
-		string = key_text(column, &value, &len);
+		if (column->integer && !nulls[n])
+			string = integer_text(column, values[n], &len);
+		else
+		{
+			encode_column(column, values[n], nulls[n], &value);
+			string = key_text(column, &value, &len);
+		}
 		if (table->nkeys == 1)
 			return cstring_to_text_with_len(string, len);
 		appendStringInfoString(&buf, i == 0 ? "[" : ", ");
@@ -114,22 +132,50 @@ make_record_id(const AlTable *table, const Datum *values, const bool *nulls)
 	return cstring_to_text_with_len(buf.data, buf.len);
 }
 
+/*
+ * Writes the names of the columns that are present as keys.  From one row to
+ * the next these are mostly the same, so the last ones are kept.
+ */
+static void
+add_keys(AlJsonFrame *frame, const AlTable *table, AlColumnKeys *last,
+		 const bool *present)
+{
+	if (last->present != NULL &&
+		memcmp(last->present, present, sizeof(bool) * table->ncolumns) == 0)
+	{
+		al_jsonbuild_keys(frame, &last->keys);
+		return;
+	}
+	for (int i = 0; i < table->ncolumns; i++)
+		if (present[i])
+			al_jsonbuild_key(frame, table->columns[i].name, table->columns[i].namelen);
+
+	if (last->present != NULL)
+		pfree(last->present);
+	last->present = NULL;		/* set when all is kept */
+	al_jsonbuild_keep_keys(frame, &last->keys, table->cxt);
+	last->present = MemoryContextAlloc(table->cxt, sizeof(bool) * Max(table->ncolumns, 1));
+	memcpy(last->present, present, sizeof(bool) * table->ncolumns);
+}
+
 /* The row as changes has it: every tracked column that is not NULL. */
 static Jsonb *
 row_object(const AlTable *table, const Datum *values, const bool *nulls)
 {
 	StringInfoData buf;
 	AlJsonFrame frame;
+	bool	   *present = palloc(sizeof(bool) * Max(table->ncolumns, 1));
 	int			n = 0;
 
 	for (int i = 0; i < table->ncolumns; i++)
-		n += !nulls[i];
+	{
+		present[i] = !nulls[i];
+		n += present[i];
+	}
 	initStringInfo(&buf);
 	al_jsonbuild_init(&buf);
 	al_jsonbuild_object(&frame, &buf, n);
-	for (int i = 0; i < table->ncolumns; i++)
-		if (!nulls[i])
-			al_jsonbuild_key(&frame, table->columns[i].name, table->columns[i].namelen);
+	add_keys(&frame, table, table->row_keys, present);
 	for (int i = 0; i < table->ncolumns; i++)
 		if (!nulls[i])
 		{
@@ -197,9 +243,7 @@ row_delta(const AlTable *table,
 	initStringInfo(&buf);
 	al_jsonbuild_init(&buf);
 	al_jsonbuild_object(&frame, &buf, n);
-	for (int i = 0; i < table->ncolumns; i++)
-		if (differs[i])
-			al_jsonbuild_key(&frame, table->columns[i].name, table->columns[i].namelen);
+	add_keys(&frame, table, table->delta_keys, differs);
 	for (int i = 0; i < table->ncolumns; i++)
 		if (differs[i])
 		{

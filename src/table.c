@@ -416,6 +416,8 @@ fill_column(AlColumn *column, Form_pg_attribute att, AlTable *table)
 	column->typbyval = att->attbyval;
 	column->masked = names_contain(table->settings->mask, column->name);
 	column->json = !column->masked && (base == JSONOID || base == JSONBOID);
+	column->integer = !column->masked &&
+		(base == INT2OID || base == INT4OID || base == INT8OID);
 	column->encoder = al_encode_prepare(att->atttypid, att->atttypmod, table->cxt);
 	table->need = Max(table->need, al_encode_need(column->encoder));
 	table->last_attnum = Max(table->last_attnum, column->attnum);
@@ -449,6 +451,8 @@ fill_columns(AlTable *table, Relation rel, List *key)
 	}
 	qsort(table->columns, table->ncolumns, sizeof(AlColumn), cmp_columns);
 
+	table->row_keys = palloc0(sizeof(AlColumnKeys));
+	table->delta_keys = palloc0(sizeof(AlColumnKeys));
 	table->keys = palloc0(sizeof(AlColumn *) * Max(list_length(key), 1));
 	foreach(lc, key)
 		for (int i = 0; i < table->ncolumns; i++)

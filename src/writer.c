@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -67,7 +68,8 @@ check_columns(Relation rel, const char *const *names, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not have the columns of the log",
-						AL_SCHEMA, RelationGetRelationName(rel)),
+						get_namespace_name(RelationGetNamespace(rel)),
+						RelationGetRelationName(rel)),
 				 errhint("Run SELECT * FROM audit_log.check().")));
 }
 
