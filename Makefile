@@ -5,6 +5,7 @@
 #                        TESTS='a b' (regress, isolation) or PROVE_TESTS='t/001_a.pl' for some only
 #   make check-matrix    the same on newer PostgreSQL versions, in chroots (VERSIONS='18' for some only)
 #   make demo            see the README
+#   make generate_version_table_migration TABLE=…   see tools/audit_log.mk
 #   make bench           what auditing costs, see bench/README.md; make bench-quick: the main table only
 
 # Targets that must work before PostgreSQL is installed, hence without PGXS (whose
@@ -13,7 +14,11 @@ OWN_TARGETS = check check-matrix demo bench bench-quick
 THIS_MAKEFILE := $(abspath $(firstword $(MAKEFILE_LIST)))
 SOURCE := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
 
-ifneq (,$(filter $(OWN_TARGETS),$(MAKECMDGOALS)))
+ifneq (,$(filter generate_version_table_migration,$(MAKECMDGOALS)))
+
+include $(SOURCE)/tools/audit_log.mk
+
+else ifneq (,$(filter $(OWN_TARGETS),$(MAKECMDGOALS)))
 
 .NOTPARALLEL:
 .PHONY: $(MAKECMDGOALS)
@@ -28,7 +33,8 @@ else
 
 EXTENSION = audit_log
 MODULE_big = audit_log
-DATA := $(patsubst $(SOURCE)/%,%,$(sort $(wildcard $(SOURCE)/sql/audit_log--*.sql)))
+DATA := $(patsubst $(SOURCE)/%,%,$(sort $(wildcard $(SOURCE)/sql/audit_log--*.sql))) tools/audit_log.mk
+SCRIPTS = tools/audit_log_version_table_migration
 OBJS := $(patsubst $(SOURCE)/%.c,%.o,$(sort $(wildcard $(SOURCE)/src/*.c)))
 
 # The lists are := because PGXS asks by ifdef whether they are empty.

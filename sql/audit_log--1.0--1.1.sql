@@ -550,10 +550,12 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
 
         SELECT to_regclass(format('%I.transaction', n.nspname)) INTO transactions
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = version_table;
-        IF transactions IS NOT NULL AND (SELECT c.relkind FROM pg_class c WHERE c.oid = transactions) = 'r' THEN
+        EXECUTE format('SELECT max(v.%I), count(*) FROM %s v', tx, version_table) INTO highest, rows;
+        -- an empty version table, as a migration makes it, says nothing of what else is called transaction
+        IF transactions IS NOT NULL AND (SELECT c.relkind FROM pg_class c WHERE c.oid = transactions) = 'r'
+           AND (rows > 0 OR (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = transactions AND a.attname IN ('id', 'issued_at'))) THEN
             adopted := audit_log._adopt_transactions(caller, transactions);
         END IF;
-        EXECUTE format('SELECT max(v.%I), count(*) FROM %s v', tx, version_table) INTO highest, rows;
         PERFORM audit_log._pass_id(highest);
 
         -- each begins at its transaction's time, but at least 1 µs after the one before: written as n µs + max(time - n µs)
@@ -976,6 +978,10 @@ CREATE OR REPLACE FUNCTION audit_log._is_bookkeeping(target regclass) RETURNS bo
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT audit_log._is_version_table($1)
+            -- one that SQLAlchemy-Continuum keeps, or a migration has just made
+            OR EXISTS (SELECT FROM pg_class c JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = c.relname || '_version'
+                        WHERE v.oid = $1 AND c.relkind IN ('r', 'p')
+                          AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = v.oid AND a.attname IN ('transaction_id', 'operation_type')))
             OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                         AND d.objid = $1 AND d.deptype = 'e')
             OR (SELECT c.relname IN ('flyway_schema_history', 'schema_version',
@@ -1877,6 +1883,216 @@ CREATE FUNCTION audit_log.create_continuum_views(schema_name name, user_table re
 COMMENT ON FUNCTION audit_log.create_continuum_views(name, regclass) IS
     'makes the view transaction and the sequence transaction_id_seq through which SQLAlchemy-Continuum reads and writes who made changes (superusers and the installing role)';
 
+/* ---------------------------------------------------------------- migrations */
+
+/*
+ * Names that mean something to what passes a migration on (a colon to
+ * SQLAlchemy, "${" to Flyway, quotes and backslashes to Python, line ends in a
+ * comment) are written with Unicode escapes: U&"a\003Ab" is "a:b".
+ */
+CREATE FUNCTION audit_log._portable_sql(sql text) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        token text;
+        quote text;
+        content text;
+        special text[];
+        c text;
+        result text := '';
+    BEGIN
+        -- names and literals, and what is between them
+        FOR token IN SELECT t[1] FROM regexp_matches(sql, '"(?:[^"]|"")*"|''(?:[^'']|'''')*''|[^"'']+', 'g') t LOOP
+            quote := "left"(token, 1);
+            IF quote IN ('"', '''') THEN
+                content := replace(substr(token, 2, length(token) - 2), quote || quote, quote);
+                special := ARRAY(
+                    SELECT DISTINCT x FROM regexp_split_to_table(replace(content, ': ', ' '), '') x
+                     WHERE CASE WHEN octet_length(x) = 1 THEN ascii(x) BETWEEN 1 AND 31 OR ascii(x) = 127 OR strpos(':%$\{}', x) > 0
+                                -- C1, ends of lines, directions, what cannot be seen
+                                WHEN getdatabaseencoding() = 'UTF8' THEN ascii(x) < 160 OR ascii(x) BETWEEN 8203 AND 8207
+                                    OR ascii(x) BETWEEN 8232 AND 8238 OR ascii(x) BETWEEN 8288 AND 8303 OR ascii(x) = 65279
+                                ELSE false END);
+                IF special <> '{}' OR strpos(substr(token, 2, length(token) - 2), '""') > 0 THEN
+                    -- the backslash first
+                    FOREACH c IN ARRAY ARRAY['\', '"', ''''] || array_remove(special, '\') LOOP
+                        content := replace(content, c, '\' || lpad(to_hex(ascii(c)), 4, '0'));
+                    END LOOP;
+                    token := 'U&' || quote || content || quote;
+                END IF;
+            END IF;
+            result := result || token;
+        END LOOP;
+        RETURN result;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._portable_sql(text) IS 'SQL with what other programs would misread in names and literals as Unicode escapes';
+
+CREATE FUNCTION audit_log._python_text(content text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE WHEN strpos($1, '\') > 0 THEN 'r' ELSE '' END || '"""' || $1 || '"""' $$;
+COMMENT ON FUNCTION audit_log._python_text(text) IS 'a text as Python''s source has it, given that no three quotes are in it';
+
+CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, format text) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        settings jsonb;
+        tracked boolean;
+        key text[] := audit_log._key_columns(target);
+        names record;
+        arguments text := '';
+        argument record;
+        shown text;
+        versions text;
+        up text[];
+        down text[];
+        about text;
+        after text := 'The table passes to the owner of the log, so that nobody else writes it; each row present gets its';
+        after_more text := 'initial version; then triggers on %s log its changes and keep its versions. Until the end';
+        after_most text := 'of the transaction others can read %s, but not write it.';
+        losing text := 'Versions are not kept any more, and those there are go with their table (which the owner of its schema may';
+        losing_more text := 'drop). Without the last line they stay; what has been logged stays in any case.';
+        revision text := "left"(md5(gen_random_uuid()::text), 12);
+    BEGIN
+        IF target IS NULL OR format IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'table_name and format must not be NULL';
+        END IF;
+        IF format NOT IN ('sql', 'flyway', 'alembic', 'django', 'undo') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('invalid format %L', format),
+                HINT = 'Formats are sql, flyway, alembic and django; undo gives the statements alone that take sql or flyway back.';
+        END IF;
+        PERFORM audit_log._check_trackable(target);
+        PERFORM audit_log._check_owner(caller, target);
+
+        -- as enable() would find them
+        settings := audit_log._trigger_settings(target, 'audit_log_row');
+        tracked := settings IS NOT NULL;
+        settings := coalesce(settings,
+            audit_log._trigger_settings(target, (SELECT min(t.tgname::text COLLATE "C") FROM pg_trigger t
+                WHERE t.tgrelid = target AND t.tgfoid = 'audit_log.capture()'::regprocedure)),
+            (SELECT t.settings - 'versioned' FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)), '{}');
+        SELECT n.nspname AS schema, c.relname AS name, coalesce(settings ->> 'version_table', c.relname || '_version') AS versions
+          INTO names FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+        IF settings ? 'versioned' THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('table %s is versioned already', target),
+                DETAIL = format('Its versions are in %I.%I.', names.schema, names.versions),
+                HINT = 'Make the migration where the table is not versioned yet, or after audit_log.enable() with versioned => false has been run and the version table dropped.';
+        END IF;
+        settings := settings || jsonb_build_object('versioned', true, 'version_table', names.versions);
+        PERFORM audit_log._check_settings(target, settings);
+        PERFORM audit_log._check_versioned(target, settings);
+        IF to_regclass(format('%I.%I', names.schema, names.versions)) IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
+                MESSAGE = format('relation %I.%I is there already', names.schema, names.versions),
+                DETAIL = 'The migration would make the version table under that name.',
+                HINT = format('Where it holds versions of %s, audit_log.enable() with versioned => true takes it over. For another name: audit_log.enable(%L, version_table => …).',
+                    target, target::text);
+        END IF;
+
+        FOR argument IN
+            SELECT s.name, CASE
+                       WHEN s.name = 'version_columns' THEN
+                           (SELECT format('pg_catalog.jsonb_build_object(%s)', string_agg(
+                                       format('''%s'', ''%s''', e.key, replace(e.value, '''', '''''')), ', ' ORDER BY e.key))
+                              FROM jsonb_each_text(settings -> s.name) e)
+                       WHEN jsonb_typeof(settings -> s.name) = 'boolean' THEN settings ->> s.name
+                       ELSE format('''%s''', replace(CASE jsonb_typeof(settings -> s.name)
+                           WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(settings -> s.name))::text
+                           ELSE settings ->> s.name END, '''', '''''')) END AS value
+              FROM unnest(ARRAY['exclude', 'include', 'mask', 'on_truncate', 'user_column', 'require', 'always',
+                                'versioned', 'version_table', 'version_columns']) WITH ORDINALITY s (name, n)
+             WHERE settings ? s.name AND NOT (s.name = 'version_table' AND names.versions = names.name || '_version')
+             ORDER BY s.n
+        LOOP
+            arguments := arguments || format(', %s => %s', argument.name, argument.value);
+        END LOOP;
+
+        shown := audit_log._portable_sql(format('%I.%I', names.schema, names.name));
+        versions := audit_log._portable_sql(format('%I.%I', names.schema, names.versions));
+        up := ARRAY(SELECT audit_log._portable_sql(s.statement) FROM (
+            SELECT 1 AS n, format(E'CREATE TABLE %I.%I (\n%s\n)', names.schema, names.versions, string_agg('    ' || c.definition, E',\n' ORDER BY c.n)) AS statement
+              FROM (SELECT row_number() OVER () AS n, format('%I %s%s', v.column_name, v.definition,
+                               CASE WHEN v.column_name = ANY (key::name[]) THEN ' NOT NULL' ELSE '' END) AS definition
+                      FROM audit_log._version_sources(target, settings) v
+                    UNION ALL
+                    SELECT 10000 + o.n, format('%I %s', audit_log._version_column(settings, o.name), o.type)
+                      FROM (VALUES (1, 'transaction_id', 'bigint NOT NULL'), (2, 'end_transaction_id', 'bigint'),
+                                   (3, 'operation_type', 'smallint NOT NULL'), (4, 'valid_from', 'timestamp with time zone NOT NULL'),
+                                   (5, 'valid_to', 'timestamp with time zone')) o (n, name, type)
+                    UNION ALL
+                    SELECT 20000, format('PRIMARY KEY (%s, %I)', (SELECT string_agg(quote_ident(k), ', ' ORDER BY n) FROM unnest(key) WITH ORDINALITY u (k, n)),
+                               audit_log._version_column(settings, 'transaction_id'))) c
+            UNION ALL
+            SELECT 1 + i.n, format('CREATE INDEX %I ON %I.%I (%I)', audit_log._version_index_name(names.versions, audit_log._version_column(settings, i.name)),
+                       names.schema, names.versions, audit_log._version_column(settings, i.name))
+              FROM unnest(ARRAY['transaction_id', 'end_transaction_id', 'operation_type']) WITH ORDINALITY i (name, n)
+            UNION ALL
+            SELECT 9, format('COMMENT ON TABLE %I.%I IS ''%s''', names.schema, names.versions, replace(
+                       format('versions of the rows of %s, kept by audit_log; operation_type 0: inserted, 1: updated, 2: deleted', names.name), '''', ''''''))
+            UNION ALL
+            SELECT 10, format('SELECT audit_log.enable(''%s''%s)', replace(format('%I.%I', names.schema, names.name), '''', ''''''), arguments)) s
+            ORDER BY s.n);
+        down := ARRAY[
+            audit_log._portable_sql(format('SELECT audit_log.%s(''%s''%s)', CASE WHEN tracked THEN 'enable' ELSE 'disable' END,
+                replace(format('%I.%I', names.schema, names.name), '''', ''''''), CASE WHEN tracked THEN ', versioned => false' ELSE '' END)),
+            format('DROP TABLE %s', versions)];
+
+        about := format('Versions of %s, kept by audit_log in %s', shown, versions);
+        after := array_to_string(ARRAY[after, format(after_more, shown), format(after_most, shown)], E'\n');
+        losing := losing || E'\n' || losing_more;
+        RETURN CASE format
+            WHEN 'alembic' THEN array_to_string(ARRAY[
+                audit_log._python_text(about || E'\n\nRevision ID: ' || revision || E'\nRevises:\n'),
+                'from alembic import op', '',
+                format('revision = "%s"', revision), 'down_revision = None', 'branch_labels = None', 'depends_on = None', '', '',
+                'def upgrade():',
+                (SELECT string_agg(CASE WHEN u.n = cardinality(up) THEN regexp_replace(after, '^', '    # ', 'gn') || E'\n' ELSE '' END
+                            || '    op.execute(' || audit_log._python_text(E'\n' || regexp_replace(u.statement, '^', '        ', 'gn') || E'\n    ') || ')',
+                            E'\n' ORDER BY u.n) FROM unnest(up) WITH ORDINALITY u (statement, n)),
+                '', '',
+                'def downgrade():',
+                regexp_replace(losing, '^', '    # ', 'gn'),
+                (SELECT string_agg('    op.execute(' || audit_log._python_text(E'\n        ' || d.statement || E'\n    ') || ')',
+                            E'\n' ORDER BY d.n) FROM unnest(down) WITH ORDINALITY d (statement, n)), ''], E'\n')
+            WHEN 'django' THEN array_to_string(ARRAY[
+                '# ' || about, 'from django.db import migrations', '', '',
+                'class Migration(migrations.Migration):', '',
+                '    dependencies = []', '',
+                '    operations = [',
+                '        migrations.RunSQL(',
+                '            sql=[',
+                (SELECT string_agg(CASE WHEN u.n = cardinality(up) THEN regexp_replace(after, '^', '                # ', 'gn') || E'\n' ELSE '' END
+                            || '                ' || audit_log._python_text(E'\n' || regexp_replace(u.statement, '^', '                    ', 'gn') || E'\n                ') || ',',
+                            E'\n' ORDER BY u.n) FROM unnest(up) WITH ORDINALITY u (statement, n)),
+                '            ],',
+                regexp_replace(losing, '^', '            # ', 'gn'),
+                '            reverse_sql=[',
+                (SELECT string_agg('                ' || audit_log._python_text(E'\n                    ' || d.statement || E'\n                ') || ',',
+                            E'\n' ORDER BY d.n) FROM unnest(down) WITH ORDINALITY d (statement, n)),
+                '            ],',
+                '        ),', '    ]', ''], E'\n')
+            WHEN 'undo' THEN array_to_string(ARRAY[
+                '-- Takes back: ' || about,
+                regexp_replace(losing, '^', '-- ', 'gn'), array_to_string(down, E';\n') || ';', ''], E'\n')
+            ELSE array_to_string(ARRAY[
+                '-- ' || about, '',
+                array_to_string(up[:cardinality(up) - 1], E';\n') || ';', '',
+                regexp_replace(after, '^', '-- ', 'gn'), up[cardinality(up)] || ';', '',
+                '-- To undo it:',
+                regexp_replace(losing, '^', '-- ', 'gn'),
+                '--   ' || array_to_string(down, E';\n--   ') || ';', ''], E'\n') END;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._version_table_migration(oid, regclass, text) IS 'version_table_migration(), with the caller''s role';
+
+CREATE FUNCTION audit_log.version_table_migration(table_name regclass, format text DEFAULT 'sql') RETURNS text
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.version_table_migration(regclass, text) IS
+    'the text of a migration that makes a table''s version table and has its versions kept, with its undo: for Flyway, Alembic, Django or plain SQL; changes nothing itself';
+
 /* ------------------------------------------------------------------- rights */
 
 CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
@@ -1888,7 +2104,8 @@ CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
             'FUNCTION audit_log.disable(regclass)',
             'FUNCTION audit_log.pause(regclass, text)',
             'FUNCTION audit_log.capture()',
-            'FUNCTION audit_log.check()'])
+            'FUNCTION audit_log.check()',
+            'FUNCTION audit_log.version_table_migration(regclass, text)'])
     $$;
 
 SELECT audit_log._make_event_trigger('audit_log_rights');
@@ -1909,7 +2126,8 @@ DECLARE
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',
-        '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views'];
+        '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
+        '_portable_sql', '_python_text', '_version_table_migration', 'version_table_migration'];
 BEGIN
     FOR object IN
         SELECT p.oid::pg_catalog.regprocedure AS name, p.proowner <> owner AS foreign_owner
@@ -1941,6 +2159,17 @@ BEGIN
            AND a.grantee <> owner
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
+                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
+            CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+    -- whom grant_admin() let track his tables
+    FOR object IN
+        SELECT a.grantee, a.is_grantable
+          FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
+         WHERE p.oid = 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure AND a.grantee <> owner
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.version_table_migration(regclass, text) TO %s%s',
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
             CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
