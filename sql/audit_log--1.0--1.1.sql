@@ -320,8 +320,7 @@ CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table
              WHERE a.attrelid = version_table AND a.attname = source.column_name AND a.attnum > 0 AND NOT a.attisdropped;
             IF NOT FOUND THEN
                 additions := additions || format('ADD COLUMN %I %s', source.column_name, source.definition);
-            ELSIF format_type(have.atttypid, NULL) NOT IN (
-                      format_type(source.type, NULL), audit_log._version_type(source.type, -1)) THEN
+            ELSIF have.atttypid NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
                 RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                     MESSAGE = format('column %I of version table %s is of type %s, that of table %s of type %s',
                         source.column_name, version_table, format_type(have.atttypid, have.atttypmod), target,
@@ -1233,8 +1232,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
                 PERFORM audit_log._rename_version_column(version_table, source.former_name::name, source.column_name);
             END IF;
             IF source.former_name IS NULL THEN
-                IF source.there AND format_type(source.version_type, NULL) NOT IN (
-                       format_type(source.type, NULL), audit_log._version_type(source.type, -1)) THEN
+                IF source.there AND source.version_type NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
                     RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                         MESSAGE = format('cannot follow the addition of column %I: version table %s has one of type %s',
                             source.column_name, version_table, format_type(source.version_type, source.version_modifier)),
