@@ -630,6 +630,15 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                 END IF;
             END LOOP;
         END IF;
+        IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.oid = target AND t.table_schema = n.nspname
+                      AND t.settings ->> 'version_table' = settings ->> 'version_table'
+                      AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
+                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
+                MESSAGE = format('%I is the version table of another table', settings ->> 'version_table'),
+                HINT = 'Name another: version_table => …';
+        END IF;
         there := version_table IS NOT NULL;
         IF NOT there THEN
             EXECUTE (SELECT format('CREATE TABLE %I.%I (%s, %s)', n.nspname, settings ->> 'version_table',
@@ -644,13 +653,6 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
             PERFORM audit_log._close_relation(version_table);
             PERFORM audit_log._complete_version_table(target, version_table, settings);
         ELSIF known IS NOT NULL OR audit_log._is_version_table(version_table) THEN
-            IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                        WHERE c.oid = version_table AND t.table_schema = n.nspname AND t.settings ->> 'version_table' = c.relname
-                          AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)) THEN
-                RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
-                    MESSAGE = format('%s is the version table of another table', version_table),
-                    HINT = 'Name another: version_table => …';
-            END IF;
             -- who made a table under the name of one that was dropped must not read that one's versions
             IF known IS NULL AND NOT audit_log._is_keeper(caller) THEN
                 RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
@@ -659,13 +661,14 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
             END IF;
             PERFORM audit_log._refuse_unversionable(target, settings);
             PERFORM audit_log._complete_version_table(target, version_table, settings);
-            UPDATE audit_log.tracked_table t SET settings = t.settings - 'version_table'
-              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.oid = version_table AND t.dropped_at IS NOT NULL
-               AND t.table_schema = n.nspname AND t.settings ->> 'version_table' = c.relname;
         ELSE
             PERFORM audit_log._adopt_version_table(caller, target, version_table, settings);
         END IF;
+        -- what tables that are gone had under that name is not theirs any more
+        UPDATE audit_log.tracked_table t SET settings = t.settings - 'version_table'
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = version_table AND t.dropped_at IS NOT NULL
+           AND t.table_schema = n.nspname AND t.settings ->> 'version_table' = c.relname;
         FOR command IN SELECT format('ALTER TABLE ONLY %s ALTER COLUMN %I SET NOT NULL', version_table, a.attname)
                          FROM pg_attribute a WHERE a.attrelid = version_table AND NOT a.attnotnull
                           AND a.attname IN (audit_log._version_column(settings, 'operation_type'), audit_log._version_column(settings, 'valid_from')) LOOP
