@@ -162,8 +162,8 @@ my $client;
 
 sub pin
 {
-	my ($on) = @_;
-	my $how = $ENV{PIN} || 'together';
+	my ($on, $how) = @_;
+	$how ||= $ENV{PIN} || 'together';
 	$how =~ /^(together|apart|no)$/ or fail("PIN is together, apart or no");
 	my $cores = grep { /^processor\s*:/ } do { open my $f, '<', '/proc/cpuinfo' or die; <$f> };
 	return if $cores < 2;

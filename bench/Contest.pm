@@ -17,6 +17,7 @@ package Contest;
 #     tps: script, variables, count (each a sub (contestant))      pgbench -t
 #     ms:  sql (sub (contestant)), repeat
 #   rounds, peer_rounds, peer_bulk_rounds (0: only the first one, which is not timed for the others), clients, slice (seconds that the unaudited one takes for a turn),
+#   pin          instead of PIN
 #   peer_part    part of the count for peers, which take longer
 # )->run
 
@@ -211,7 +212,7 @@ sub weigh
 sub run
 {
 	my ($self) = @_;
-	pin($self->{clients} == 1);
+	pin($self->{clients} == 1, $self->{pin});
 	admin()->run('DROP DATABASE IF EXISTS bench_base; CREATE DATABASE bench_base');
 	my $base = session('bench_base');
 	$self->{base}->($base);

@@ -109,7 +109,14 @@ COMMENT ON FUNCTION audit_log._version_relation(regclass, jsonb) IS 'a table''s 
 CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        -- one that was restored without the log is named by its table's trigger only
+        SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class r ON r.relnamespace = c.relnamespace AND NOT r.relispartition
+                         JOIN pg_trigger t ON t.tgrelid = r.oid AND t.tgname = 'audit_log_row'
+                                          AND t.tgfoid = 'audit_log.capture()'::regprocedure
+                        WHERE c.oid = $1 AND c.relowner = (SELECT l.relowner FROM pg_class l
+                                                            WHERE l.oid = 'audit_log.change'::regclass)
+                          AND audit_log._trigger_settings(r.oid, 'audit_log_row') ->> 'version_table' = c.relname)
+            OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                          JOIN audit_log.tracked_table t ON t.table_schema = n.nspname
                                                        AND t.settings ->> 'version_table' = c.relname
                         WHERE c.oid = $1 AND c.relowner = (SELECT l.relowner FROM pg_class l
@@ -563,7 +570,7 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
                 SELECT i.id, coalesce(t.timestamp, max(t.timestamp) OVER (ORDER BY i.id), min(t.timestamp) OVER (), 'epoch') AS at
                   FROM (SELECT DISTINCT v.%2$I AS id FROM %1$s v) i LEFT JOIN audit_log.transaction t ON t.id = i.id),
             numbered AS (
-                SELECT v.ctid AS place, k.id, k.at, row_number() OVER record * interval '1 microsecond' AS n,
+                SELECT v.ctid AS place, k.id, coalesce(v.%4$I, k.at) AS at, row_number() OVER record * interval '1 microsecond' AS n,
                        lead(k.id) OVER record AS next, dense_rank() OVER (ORDER BY %3$s) AS record
                   FROM %1$s v JOIN known k ON k.id = v.%2$I WINDOW record AS (PARTITION BY %3$s ORDER BY k.id)),
             begun AS (
@@ -596,7 +603,12 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('version_table names table %s itself', target);
         END IF;
-        IF former ? 'version_table' THEN
+        -- by our own word on this table: its trigger may say what it likes
+        IF EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)
+                      AND t.settings ->> 'version_table' = former ->> 'version_table'
+                      AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
+                            WHERE o.id < t.id AND o.table_schema = t.table_schema
+                              AND o.settings ->> 'version_table' = t.settings ->> 'version_table')) THEN
             known := audit_log._version_relation(target, former);
             IF NOT audit_log._is_version_table(known) THEN
                 known := NULL;
@@ -619,6 +631,15 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                 END IF;
             END LOOP;
         END IF;
+        IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.oid = target AND t.table_schema = n.nspname
+                      AND t.settings ->> 'version_table' = settings ->> 'version_table'
+                      AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
+                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
+                MESSAGE = format('%I is the version table of another table', settings ->> 'version_table'),
+                HINT = 'Name another: version_table => …';
+        END IF;
         there := version_table IS NOT NULL;
         IF NOT there THEN
             EXECUTE (SELECT format('CREATE TABLE %I.%I (%s, %s)', n.nspname, settings ->> 'version_table',
@@ -631,18 +652,8 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target);
             version_table := audit_log._version_relation(target, settings);
             PERFORM audit_log._close_relation(version_table);
-            EXECUTE format('COMMENT ON TABLE %s IS %L', version_table,
-                format('versions of the rows of %s, kept by audit_log; operation_type 0: inserted, 1: updated, 2: deleted',
-                    (SELECT c.relname FROM pg_class c WHERE c.oid = target)));
             PERFORM audit_log._complete_version_table(target, version_table, settings);
         ELSIF known IS NOT NULL OR audit_log._is_version_table(version_table) THEN
-            IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                        WHERE c.oid = version_table AND t.table_schema = n.nspname AND t.settings ->> 'version_table' = c.relname
-                          AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)) THEN
-                RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
-                    MESSAGE = format('%s is the version table of another table', version_table),
-                    HINT = 'Name another: version_table => …';
-            END IF;
             -- who made a table under the name of one that was dropped must not read that one's versions
             IF known IS NULL AND NOT audit_log._is_keeper(caller) THEN
                 RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
@@ -654,6 +665,11 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         ELSE
             PERFORM audit_log._adopt_version_table(caller, target, version_table, settings);
         END IF;
+        -- what tables that are gone had under that name is not theirs any more
+        UPDATE audit_log.tracked_table t SET settings = t.settings - 'version_table'
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = version_table AND t.dropped_at IS NOT NULL
+           AND t.table_schema = n.nspname AND t.settings ->> 'version_table' = c.relname;
         FOR command IN SELECT format('ALTER TABLE ONLY %s ALTER COLUMN %I SET NOT NULL', version_table, a.attname)
                          FROM pg_attribute a WHERE a.attrelid = version_table AND NOT a.attnotnull
                           AND a.attname IN (audit_log._version_column(settings, 'operation_type'), audit_log._version_column(settings, 'valid_from')) LOOP
@@ -1341,6 +1357,12 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
                 END IF;
                 CONTINUE;
             END IF;
+            -- of a partition by itself only names and triggers are followed; a look at its sisters
+            -- would make the commands of a restore in parallel wait for each other
+            CONTINUE WHEN root <> target AND renamed IS NULL AND (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = target)
+                AND command.command_tag = 'ALTER TABLE' AND NOT EXISTS (
+                    SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgenabled IN ('D', 'R')
+                       AND t.tgfoid IN ('audit_log.capture()'::regprocedure, 'audit_log.capture_truncate()'::regprocedure));
             columns := CASE WHEN versioned THEN audit_log._latest_columns(root) END;
             SELECT n.nspname, c.relname INTO schema, name
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;

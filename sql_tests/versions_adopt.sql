@@ -73,7 +73,9 @@ CREATE TABLE versions_late.transaction (id bigint PRIMARY KEY, issued_at timesta
 CREATE TABLE versions_late.a (id int PRIMARY KEY);
 CREATE TABLE versions_late.a_version (id int, transaction_id bigint, operation_type smallint, PRIMARY KEY (id, transaction_id));
 INSERT INTO versions_late.transaction VALUES (current_setting('versions_adopt.base')::bigint + 3, now());
+\set VERBOSITY sqlstate
 SELECT audit_log.enable('versions_late.a', versioned => true);
+\set VERBOSITY default
 -- not of other types
 CREATE TABLE versions_late.b (id int PRIMARY KEY, v text);
 CREATE TABLE versions_late.b_version (id int, v date, transaction_id bigint, operation_type smallint, PRIMARY KEY (id, transaction_id));

@@ -103,6 +103,13 @@ CREATE TABLE t (id int PRIMARY KEY, a text, b text);
 SELECT audit_log.enable('t', versioned => true);
 SELECT audit_log.enable('t', versioned => true, version_table => 't_version2');
 SELECT count(*) FROM t_version;
+-- nor write there by a trigger that names it
+CREATE TABLE thief (id int PRIMARY KEY, a text, b text, c text, e int);
+GRANT ALL ON thief TO PUBLIC;
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON thief FOR EACH ROW EXECUTE FUNCTION audit_log.capture('versioned=true', 'version_table=t_version');
+INSERT INTO thief VALUES (1, 'forged');
+SELECT audit_log.enable('thief');
+DROP TABLE thief;
 -- nor may somebody else's table be taken for one
 RESET ROLE;
 CREATE TABLE foreign_version (id int, transaction_id bigint, operation_type smallint);

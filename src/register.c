@@ -425,6 +425,36 @@ refuse_exchanged_columns(const AlTable *table, const State *state)
 			 errhint("Run audit_log.enable() on the table, with the settings that it shall have.")));
 }
 
+/*
+ * A trigger can name any version table, and only one table's versions are to be
+ * found in it: the first to be registered with it, dropped or not, has it.
+ */
+static void
+refuse_version_table_of_another(const AlTable *table, int32 table_id)
+{
+	Params		params = {0};
+	const char *name = table->settings->version_table;
+
+	if (!table->settings->versioned)
+		return;
+	if (name == NULL)
+		name = psprintf("%s_version", table->name);
+	add_param(&params, INT4OID, Int32GetDatum(table_id), false);
+	add_text_param(&params, table->schema);
+	add_text_param(&params, name);
+	if (run("SELECT FROM audit_log.tracked_table WHERE id OPERATOR(pg_catalog.<) $1"
+			" AND table_schema OPERATOR(pg_catalog.=) $2"
+			" AND settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $3",
+			&params) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot write versions of table \"%s.%s\"", table->schema, table->name),
+			 errdetail("Version table \"%s.%s\" is another table's.", table->schema, name),
+			 errhint("Run audit_log.enable() on \"%s.%s\" with another version_table.",
+					 table->schema, table->name)));
+}
+
 /* {"mask_key": …} and what the caller tells, as one JSON object */
 static const char *
 join_details(const char *a, const char *b)
@@ -474,6 +504,8 @@ sync_table(AlTable *table, const char *kind, const char *detail, bool capturing)
 		wrote = true;
 	if (capturing && columns_differ)
 		refuse_exchanged_columns(table, &state);
+	if (capturing)
+		refuse_version_table_of_another(table, found.id);
 
 	if (found.renamed)
 	{

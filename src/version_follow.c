@@ -155,6 +155,7 @@ compute(List *conversions, const char *versions, const char *alias, TupleDesc *d
 
 		TupleDescInitEntry(*desc, i + 2, "value", c->type, c->typmod, 0);
 	}
+	AL_TUPLE_DESC_FINALIZE(*desc);
 	return store;
 }
 
