@@ -633,7 +633,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         END IF;
         IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE c.oid = target AND t.table_schema = n.nspname
-                      AND t.settings ->> 'version_table' = settings ->> 'version_table'
+                      AND t.settings ->> 'version_table' = _make_version_table.settings ->> 'version_table'
                       AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
                       AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
@@ -2049,9 +2049,6 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
             SELECT 1 + i.n, format('CREATE INDEX %I ON %I.%I (%I)', audit_log._version_index_name(names.versions, audit_log._version_column(settings, i.name)),
                        names.schema, names.versions, audit_log._version_column(settings, i.name))
               FROM unnest(ARRAY['transaction_id', 'end_transaction_id', 'operation_type']) WITH ORDINALITY i (name, n)
-            UNION ALL
-            SELECT 9, format('COMMENT ON TABLE %I.%I IS ''%s''', names.schema, names.versions, replace(
-                       format('versions of the rows of %s, kept by audit_log; operation_type 0: inserted, 1: updated, 2: deleted', names.name), '''', ''''''))
             UNION ALL
             SELECT 10, format('SELECT audit_log.enable(''%s''%s)', replace(format('%I.%I', names.schema, names.name), '''', ''''''), arguments)) s
             ORDER BY s.n);

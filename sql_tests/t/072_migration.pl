@@ -5,7 +5,6 @@
 use FindBin;
 use lib $FindBin::RealBin;
 use AuditLogTest;
-use Encode ();
 
 my $node = AuditLogTest->new('migration');
 $node->sql("CREATE DATABASE made; CREATE DATABASE migrated");
@@ -23,7 +22,7 @@ INSERT INTO mine (mine_name, price, mood) VALUES ('one', 1, 'x'), ('two', 2, NUL
 CREATE TABLE "It's a ""Shop"""."Old $HOME %s \; ${x} -- ""Mine""" ("a""b" int, "c:d" text, "it's" int, "%(e)s" int, "line
 end" int, "\n" text, PRIMARY KEY ("c:d", "a""b"));
 INSERT INTO "It's a ""Shop"""."Old $HOME %s \; ${x} -- ""Mine""" VALUES (1, 'k', 2, 3, 4, '\');
-CREATE TABLE "Größe_des_Lagers_in_Köln_und_in_Düsseldorf_am_Rhein_2" (id int PRIMARY KEY);
+CREATE TABLE "Größe_des_Lagers_in_Köln_und_Düsseldorf_am_Rhein" (id int PRIMARY KEY);
 CREATE TABLE nothing (id int UNIQUE NOT NULL);
 CREATE TABLE parts (id int, r int, PRIMARY KEY (id, r)) PARTITION BY RANGE (r);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
@@ -36,7 +35,7 @@ END
 $node->sql($setup, db => $_) for 'made', 'migrated';
 my $shop = q{It's a "Shop"};
 my $old = q{Old $HOME %s \; ${x} -- "Mine"};
-my $long = 'Größe_des_Lagers_in_Köln_und_in_Düsseldorf_am_Rhein_2';
+my $long = 'Größe_des_Lagers_in_Köln_und_Düsseldorf_am_Rhein';
 my %sql_name = (mine => 'public.mine', $old => qq("It's a ""Shop"""."Old \$HOME %s \\; \${x} -- ""Mine"""),
 	$long => qq(public."$long"), nothing => 'nothing', parts => 'parts', settled => 'settled');
 my @tables = ('mine', $old, $long, 'nothing', 'parts', 'settled');
@@ -274,15 +273,17 @@ SKIP:
 	open my $make, '>', "$dir/Makefile" or die $!;
 	print $make "include $mk\nOUT = db/migration\nall:\n\t\@echo built by default\n";
 	close $make;
-	is(AuditLogTest::run_ok('make', '-s', '-C', $dir), "built by default\n", 'the default goal stays');
-	my @make = ('make', '-s', '-C', $dir, 'generate_version_table_migration');
 	my %env = (PGDATABASE => 'made', MAKEFLAGS => '', MAKELEVEL => '');
+	my @make = ('make', '-s', '--no-print-directory', '-C', $dir);
+	is(AuditLogTest::run_ok(@make, { env => \%env }), "built by default\n", 'the default goal stays');
+	push @make, 'generate_version_table_migration';
 	$node->sql('CREATE TABLE new (id int PRIMARY KEY); CREATE TABLE "It\'s a ""Shop"""."a$b `c` $(d)" (id int PRIMARY KEY)', db => 'made');
 	($rc, $out, $err) = $node->run(@make, 'TABLE=new', { env => \%env });
 	isnt($rc, 0, 'the folder must be there');
 	like($err, qr/^ERROR:  there is no folder db\/migration$/m, 'is what it says');
 	mkdir "$dir/db/migration" or die $!;
-	close(open(my $first, '>', "$dir/db/migration/V0041__begin.sql")) or die $!;
+	open my $first, '>', "$dir/db/migration/V0041__begin.sql" or die $!;
+	close $first;
 	($rc, $out, $err) = $node->run(@make, 'TABLE=new', { env => \%env });
 	is("$rc $out$err", "0 db/migration/V0042__new_version.sql\n", 'make generate_version_table_migration');
 	($rc, $out, $err) = $node->run(@make, 'TABLE=a$b `c` $(d)', "SCHEMA=$shop", 'OUT=.', 'FORMAT=sql', { env => \%env });
