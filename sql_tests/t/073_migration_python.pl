@@ -47,12 +47,14 @@ sub python
 	return ($rc, "$out$err");
 }
 
+my $versions = '"' . "${name}_version" =~ s/"/""/gr . '"';
+my $literal = "'" . $versions =~ s/'/''/gr . "'";
 my $shape = <<"END";
 SELECT a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_attribute a
- WHERE a.attrelid IN ('mine_version'::regclass, '"@{[$name =~ s/"/""/gr]}_version"'::regclass) AND a.attnum > 0 ORDER BY a.attrelid::regclass::text, a.attnum;
+ WHERE a.attrelid IN ('mine_version'::regclass, $literal\::regclass) AND a.attnum > 0 ORDER BY a.attrelid::regclass::text, a.attnum;
 SELECT i.indexrelid::regclass, i.indisprimary FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relname ~ '_version\$' AND c.relname !~ 'alembic' ORDER BY 1;
 SELECT operation_type, mine_name, price, valid_to IS NULL FROM mine_version ORDER BY id;
-SELECT operation_type, "50% \\:off" FROM "@{[$name =~ s/"/""/gr]}_version";
+SELECT operation_type, "50% \\:off" FROM $versions;
 SELECT c.relname, c.relowner::regrole FROM pg_class c WHERE c.relname ~ '_version\$' AND c.relname !~ 'alembic' ORDER BY 1;
 SELECT count(*) FROM pg_trigger WHERE tgname = 'audit_log_row' AND encode(tgargs, 'escape') ~ 'versioned=true';
 END
@@ -62,8 +64,9 @@ $node->sql("SELECT audit_log.enable('mine', versioned => true); SELECT audit_log
 	db => 'made', args => ['-v', "name=$name"]);
 my $made = $node->sql($shape, db => 'made');
 my $left = <<'END';
-SELECT string_agg(c.relname, ', ') FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname ~ '_version$' AND c.relname !~ '^alembic'
-UNION ALL SELECT string_agg(tgname, ', ') FROM pg_trigger WHERE tgname ~ '^audit_log' AND tgrelid::regclass::text !~ '^audit_log\.'
+SELECT concat_ws(', ', (SELECT string_agg(c.relname, ', ') FROM pg_class c
+                          WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname ~ '_version$' AND c.relname !~ '^alembic'),
+    (SELECT string_agg(tgname, ', ') FROM pg_trigger WHERE tgname ~ '^audit_log' AND tgrelid::regclass::text !~ '^audit_log\.'))
 END
 
 # ---------------------------------------------------------------- Alembic
@@ -156,12 +159,12 @@ for my $direction ('upgrade head', 'downgrade base', 'upgrade head', 'downgrade 
 		is($node->sql($shape, db => 'alembic'), $made, 'the same as enable() makes');
 		($rc, $out) = alembic('revision', '--autogenerate', '-m', 'nothing', '--rev-id', 'ffff');
 		is($rc, 0, 'autogenerate') or diag $out;
-		like(AuditLogTest::slurp("$folder/db/versions/ffff_nothing.py"), qr/def upgrade\(\):\s+pass\s+def/, 'finds nothing to do');
+		like(AuditLogTest::slurp("$folder/db/versions/ffff_nothing.py"), qr/def upgrade\(\):\s+(#.*\s+)?pass\s/, 'finds nothing to do');
 		unlink "$folder/db/versions/ffff_nothing.py";
 	}
 	else
 	{
-		is($node->sql($left, db => 'alembic'), "\n" =~ s/\n\z//r, 'nothing is left of versions and tracking');
+		is($node->sql($left, db => 'alembic'), '', 'nothing is left of versions and tracking');
 	}
 }
 # and as a script for somebody else to run
