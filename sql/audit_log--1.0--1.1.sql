@@ -632,7 +632,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         END IF;
         IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE c.oid = target AND t.table_schema = n.nspname
-                      AND t.settings ->> 'version_table' = settings ->> 'version_table'
+                      AND t.settings ->> 'version_table' = _make_version_table.settings ->> 'version_table'
                       AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
                       AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
