@@ -124,6 +124,17 @@ CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
     $$;
 COMMENT ON FUNCTION audit_log._is_version_table(regclass) IS 'is the relation the version table of a table that is or was tracked?';
 
+CREATE FUNCTION audit_log._versioned_table(version_table regclass) RETURNS regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT r.oid::regclass FROM pg_class c
+          JOIN pg_class r ON r.relnamespace = c.relnamespace AND r.relkind IN ('r', 'p')
+          JOIN audit_log.tracked_table t ON t.id = audit_log._table_id(r.oid)
+         WHERE c.oid = $1 AND t.settings ->> 'version_table' = c.relname AND audit_log._is_version_table($1)
+         ORDER BY t.id LIMIT 1
+    $$;
+COMMENT ON FUNCTION audit_log._versioned_table(regclass) IS 'the table whose versions a version table holds, NULL where it is none';
+
 /* SQLAlchemy's names, also where they are too long: its models then find them the same */
 CREATE FUNCTION audit_log._version_index_name(version_table name, column_name name) RETURNS name
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -2139,7 +2150,7 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table',
+        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table', '_versioned_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',

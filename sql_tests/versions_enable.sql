@@ -43,6 +43,11 @@ UPDATE t SET v = 'log only' WHERE id = 3;
 SELECT audit_log.enable('t', versioned => true);
 SELECT v, operation_type AS op FROM t_version WHERE id = 3 ORDER BY transaction_id;
 SELECT audit_log.pause('t', 'not with versions');
+BEGIN;
+SELECT audit_log.enable('t', versioned => false);
+SELECT audit_log.pause('t', 'until the end');
+SELECT audit_log.enable('t', versioned => true);
+ROLLBACK;
 -- triggers switched off and on again
 ALTER TABLE t DISABLE TRIGGER audit_log_row;
 UPDATE t SET v = 'switched' WHERE id = 3;

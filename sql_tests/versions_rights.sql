@@ -34,6 +34,17 @@ TRUNCATE t_version;
 ALTER TABLE t_version ADD COLUMN x int;
 DROP TABLE t_version;
 SELECT audit_log.enable('t_version');
+-- but for a column that it has got by its table already: a migration tool adds both
+ALTER TABLE t ADD COLUMN both_have text;
+SET client_min_messages = notice;
+ALTER TABLE t_version ADD COLUMN both_have text;
+ALTER TABLE t_version ADD COLUMN both_have int;
+ALTER TABLE t_version ADD COLUMN both_have text, ADD COLUMN x int;
+SET client_min_messages = warning;
+SET ROLE regress_versions_reader;
+ALTER TABLE t_version ADD COLUMN both_have text;
+SET ROLE regress_versions_owner;
+ALTER TABLE t DROP COLUMN both_have;
 -- grants follow
 GRANT SELECT ON t TO regress_versions_reader;
 GRANT SELECT (id, a) ON t TO regress_versions_part;

@@ -660,6 +660,7 @@ extern void al_register_note(int32 table_id, const char *kind, const char *detai
 extern void al_register_set_mask_key(bytea *key);
 extern void al_register_pause(int32 table_id);
 extern bool al_register_paused(int32 table_id);
+extern bool al_register_pausing(void);
 extern void al_register_end_transaction(bool commit);
 extern void al_register_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_register_abort_sub(SubTransactionId subid);

@@ -22,7 +22,10 @@
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "parser/parse_type.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/formatting.h"
@@ -30,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "audit_log.h"
 
@@ -425,24 +429,28 @@ check_attach(const RangeVar *name)
 
 /* ---- ADD COLUMN of a version table ---- */
 
-static bool
-is_version_table(Oid relid)
+/* The table whose versions it holds, InvalidOid where it is no version table. */
+static Oid
+versioned_table(Oid relid)
 {
 	Oid			types[] = {REGCLASSOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
-	volatile bool result = false;
+	volatile Oid result = InvalidOid;
 	AlOwn		saved;
 
 	al_own_enter(&saved);
 	PG_TRY();
 	{
 		bool		isnull;
+		Datum		table;
 
 		SPI_connect();
-		if (SPI_execute_with_args("SELECT audit_log._is_version_table($1)", 1, types, values,
-								  NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
-			result = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-												1, &isnull)) && !isnull;
+		if (SPI_execute_with_args("SELECT audit_log._versioned_table($1)", 1, types, values,
+								  NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+			elog(ERROR, "could not ask for the table of version table %u", relid);
+		table = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		if (!isnull)
+			result = DatumGetObjectId(table);
 		SPI_finish();
 	}
 	PG_FINALLY();
@@ -453,26 +461,65 @@ is_version_table(Oid relid)
 	return result;
 }
 
-/*
- * Migration tools add a column to a table and to its version table, which has
- * followed the table by then: the command that adds it there has nothing left to
- * do, as if it said IF NOT EXISTS.
- */
-static void
-forgive_addition(const RangeVar *name, AlterTableCmd *cmd)
+/* Is this ADD COLUMN of a column that the relation has, of the same type? */
+static bool
+has_column(Oid relid, const AlterTableCmd *cmd)
 {
 	const ColumnDef *def = (const ColumnDef *) cmd->def;
-	Oid			relid = RangeVarGetRelid(name, NoLock, true);
-	AttrNumber	attnum = OidIsValid(relid) ? get_attnum(relid, def->colname) : InvalidAttrNumber;
+	AttrNumber	attnum;
 	Oid			have;
 	Oid			collation;
 	int32		typmod;
 
-	if (attnum <= 0 || cmd->missing_ok || !is_version_table(relid))
-		return;
+	if (cmd->subtype != AT_AddColumn)
+		return false;
+	attnum = get_attnum(relid, def->colname);
+	if (attnum <= 0)
+		return false;
 	get_atttypetypmodcoll(relid, attnum, &have, &typmod, &collation);
-	if (LookupTypeNameOid(NULL, def->typeName, true) == have)
-		cmd->missing_ok = true;
+	return LookupTypeNameOid(NULL, def->typeName, true) == have;
+}
+
+/*
+ * Migration tools add a column to a table and to its version table, which has
+ * followed the table by then: the command that adds it there has nothing left to
+ * do, as if it said IF NOT EXISTS.  Whoever does not own the version table, as
+ * the owner of the table usually does not, says it of the table itself: there it
+ * has nothing to do either, and is for the owner only.
+ */
+static void
+forgive_additions(AlterTableStmt *stmt)
+{
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	Oid			table;
+	int			there = 0;
+	bool		redirect = true;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	if (!OidIsValid(relid))
+		return;
+	foreach(lc, stmt->cmds)
+		there += has_column(relid, lfirst_node(AlterTableCmd, lc));
+	if (there == 0 || !OidIsValid(table = versioned_table(relid)))
+		return;
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (has_column(relid, cmd))
+			cmd->missing_ok = true;
+		redirect &= cmd->missing_ok && has_column(table, cmd);
+	}
+
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	redirect &= !has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	ReleaseSysCache(tuple);
+	if (redirect)
+		stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(table)),
+									  get_rel_name(table), -1);
 }
 
 /*
@@ -501,9 +548,10 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 
 			if (cmd->subtype == AT_AttachPartition)
 				check_attach(((PartitionCmd *) cmd->def)->name);
-			if (cmd->subtype == AT_AddColumn && !al_own_active())
-				forgive_addition(stmt->relation, cmd);
 		}
+	if (stmt != NULL && IsA(stmt, AlterTableStmt) && stmt->objtype == OBJECT_TABLE &&
+		!al_own_active())
+		forgive_additions(stmt);
 	PG_RETURN_NULL();
 }
 

@@ -604,6 +604,13 @@ al_register_pause(int32 table_id)
 	MemoryContextSwitchTo(old);
 }
 
+/* Is any table paused? */
+bool
+al_register_pausing(void)
+{
+	return paused != NIL;
+}
+
 bool
 al_register_paused(int32 table_id)
 {

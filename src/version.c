@@ -224,6 +224,7 @@ al_version_of(AlTable *table)
 {
 	AlVersions *versions;
 	const char *name;
+	MemoryContext cxt;
 	MemoryContext old;
 	Relation	rel;
 	Relation	source;
@@ -234,7 +235,10 @@ al_version_of(AlTable *table)
 	if (table->versions != NULL)
 		return table->versions;
 
-	old = MemoryContextSwitchTo(table->cxt);
+	/* goes with an error, stays with the table */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log version table",
+								ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(cxt);
 	name = table->settings->version_table ? table->settings->version_table :
 		psprintf("%s_version", table->name);
 	if (table->nkeys == 0 || table->key_masked)
@@ -262,6 +266,7 @@ al_version_of(AlTable *table)
 	if (!found)
 		refuse(table, name, "has no primary key of the table's key columns and the transaction's id");
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(cxt, table->cxt);
 
 	table->version_relid = versions->relid;
 	table->versions = versions;

@@ -314,13 +314,15 @@ audit_log_sync_versions(PG_FUNCTION_ARGS)
 	Pass		pass = {.progress = GetCurrentTimestamp()};
 	Snapshot	before;
 
-	if (al_table_trigger(root, AL_ROW_TRIGGER, al_catalog_get()->capture) == NULL ||
-		!versioned(root)->settings->versioned)
-	{
-		table_close(root, NoLock);
-		PG_RETURN_INT64(0);
-	}
 	table = versioned(root);
+	if (al_register_pausing() && table->table_id == 0)
+		al_register_state(table, NULL, NULL);
+	if (al_register_pausing() && al_register_paused(table->table_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" is paused in this transaction",
+						table->schema, table->name),
+				 errhint("Run audit_log.enable() in the next transaction.")));
 	al_version_of(table);
 	before = RegisterSnapshot(GetLatestSnapshot());
 	pass.current = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false,
