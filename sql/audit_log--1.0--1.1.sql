@@ -1979,11 +1979,9 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
         up text[];
         down text[];
         about text;
-        after text := 'The table passes to the owner of the log, so that nobody else writes it; each row present gets its';
-        after_more text := 'initial version; then triggers on %s log its changes and keep its versions. Until the end';
-        after_most text := 'of the transaction others can read %s, but not write it.';
-        losing text := 'Versions are not kept any more, and those there are go with their table (which the owner of its schema may';
-        losing_more text := 'drop). Without the last line they stay; what has been logged stays in any case.';
+        after text;
+        losing text := E'Versions are not kept any more, and those there are go with their table, which takes\n'
+            'the owner of its schema. Without DROP TABLE they stay; what is logged stays in any case.';
         revision text := "left"(md5(gen_random_uuid()::text), 12);
     BEGIN
         IF target IS NULL OR format IS NULL THEN
@@ -2068,9 +2066,11 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
                 replace(format('%I.%I', names.schema, names.name), '''', ''''''), CASE WHEN tracked THEN ', versioned => false' ELSE '' END)),
             format('DROP TABLE %s', versions)];
 
-        about := format('Versions of %s, kept by audit_log in %s', shown, versions);
-        after := array_to_string(ARRAY[after, format(after_more, shown), format(after_most, shown)], E'\n');
-        losing := losing || E'\n' || losing_more;
+        about := format(E'Versions of %s, kept by audit_log in %s: one row for each version of\n'
+            'a record, the present one open; operation_type 0 is inserted, 1 updated, 2 deleted.', shown, versions);
+        after := format(E'Each row present gets its initial version, %1$s the triggers that log its changes\n'
+            'and keep its versions; their table passes to the owner of the log, so that nobody else writes it.\n'
+            'Until the transaction ends, others can read %1$s, but not write it.', shown);
         RETURN CASE format
             WHEN 'alembic' THEN array_to_string(ARRAY[
                 audit_log._python_text(about || E'\n\nRevision ID: ' || revision || E'\nRevises:\n'),
@@ -2086,7 +2086,7 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
                 (SELECT string_agg('    op.execute(' || audit_log._python_text(E'\n        ' || d.statement || E'\n    ') || ')',
                             E'\n' ORDER BY d.n) FROM unnest(down) WITH ORDINALITY d (statement, n)), ''], E'\n')
             WHEN 'django' THEN array_to_string(ARRAY[
-                '# ' || about, 'from django.db import migrations', '', '',
+                regexp_replace(about, '^', '# ', 'gn'), 'from django.db import migrations', '', '',
                 'class Migration(migrations.Migration):', '',
                 '    dependencies = []', '',
                 '    operations = [',
@@ -2103,10 +2103,10 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
                 '            ],',
                 '        ),', '    ]', ''], E'\n')
             WHEN 'undo' THEN array_to_string(ARRAY[
-                '-- Takes back: ' || about,
+                format('-- Takes back: versions of %s, kept by audit_log in %s', shown, versions),
                 regexp_replace(losing, '^', '-- ', 'gn'), array_to_string(down, E';\n') || ';', ''], E'\n')
             ELSE array_to_string(ARRAY[
-                '-- ' || about, '',
+                regexp_replace(about, '^', '-- ', 'gn'), '',
                 array_to_string(up[:cardinality(up) - 1], E';\n') || ';', '',
                 regexp_replace(after, '^', '-- ', 'gn'), up[cardinality(up)] || ';', '',
                 '-- To undo it:',

@@ -136,6 +136,10 @@ END
 is($node->sql(q(UPDATE mine SET mine_name = 'uno' WHERE mine_name = 'one'; SELECT operation_type, mine_name, valid_to IS NULL FROM mine_version ORDER BY mine_name), db => 'migrated'),
 	"0|one|f\n0|two|t\n1|uno|t", 'versions are kept');
 
+# the column of the base type, modifier and all, is the one to go on with when the domain's column is made again
+is($node->sql(q(ALTER TABLE mine DROP COLUMN price; ALTER TABLE mine ADD COLUMN price positive DEFAULT 3; SELECT DISTINCT price FROM mine_version WHERE valid_to IS NULL), db => 'migrated'),
+	'3.00', 'a domain with a modifier');
+
 # ---- numbers
 $node->sql('CREATE TABLE "New one" (id int PRIMARY KEY)', db => 'migrated');
 for my $case (

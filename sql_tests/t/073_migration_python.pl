@@ -115,6 +115,8 @@ else:
             context.run_migrations()
 END
 write_file('db/script.py.mako', <<'END');
+from alembic import op
+import sqlalchemy as sa
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 def upgrade():
@@ -167,6 +169,26 @@ for my $direction ('upgrade head', 'downgrade base', 'upgrade head', 'downgrade 
 		is($node->sql($left, db => 'alembic'), '', 'nothing is left of versions and tracking');
 	}
 }
+# a column added to the model and its version class: the migration that autogenerate writes meets one that is
+# there already, and goes back
+$text = AuditLogTest::slurp("$folder/db/models.py");
+write_file('db/models.py', $text =~ s/^(    price = .*\n)/$1    note = sa.Column(sa.Text)\n/mgr);
+($rc, $out) = alembic('revision', '--autogenerate', '-m', 'note', '--rev-id', 'eeee');
+like(AuditLogTest::slurp("$folder/db/versions/eeee_note.py"), qr/def upgrade\(\):.*add_column\('mine',.*add_column\('mine_version',.*def downgrade\(\):.*drop_column\('mine_version',.*drop_column\('mine',/s, 'autogenerate of a column');
+for my $direction (qw(upgrade downgrade upgrade))
+{
+	($rc, $out) = alembic($direction, $direction eq 'upgrade' ? 'head' : '-1');
+	is($rc, 0, "alembic $direction") or diag $out;
+	$node->sql("UPDATE mine SET price = price + 1 WHERE id = 1", db => 'alembic');
+	is($node->sql("SELECT count(*) FROM pg_attribute WHERE attrelid IN ('mine'::regclass, 'mine_version'::regclass) AND attname = 'note'", db => 'alembic'),
+		$direction eq 'upgrade' ? '2' : '0', 'both have the column, or neither');
+}
+is($node->sql("UPDATE mine SET note = 'n' WHERE id = 2; SELECT operation_type, note FROM mine_version WHERE id = 2 ORDER BY transaction_id", db => 'alembic'), "0|\n1|n", 'and it is versioned');
+is($node->sql('SELECT count(*) FROM audit_log.check()', db => 'alembic'), '0', 'with nothing amiss');
+($rc, $out) = alembic('downgrade', '-1');
+is($rc, 0, 'alembic downgrade') or diag $out;
+unlink "$folder/db/versions/eeee_note.py";
+
 # and as a script for somebody else to run
 $node->sql("CREATE DATABASE script");
 $node->sql("CREATE EXTENSION audit_log; $tables", db => 'script');
