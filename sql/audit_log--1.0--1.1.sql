@@ -1939,10 +1939,12 @@ CREATE FUNCTION audit_log._portable_sql(sql text) RETURNS text
                 content := replace(substr(token, 2, length(token) - 2), quote || quote, quote);
                 special := ARRAY(
                     SELECT DISTINCT x FROM regexp_split_to_table(replace(content, ': ', ' '), '') x
-                     WHERE CASE WHEN octet_length(x) = 1 THEN ascii(x) BETWEEN 1 AND 31 OR ascii(x) = 127 OR strpos(':%$\{}', x) > 0
+                     WHERE CASE WHEN octet_length(x) = 1 THEN
+                                    ascii(x) < 32 OR ascii(x) = 127 OR strpos(':%\', x) > 0 OR (x = '$' AND strpos(content, '${') > 0)
                                 -- C1, ends of lines, directions, what cannot be seen
-                                WHEN getdatabaseencoding() = 'UTF8' THEN ascii(x) < 160 OR ascii(x) BETWEEN 8203 AND 8207
-                                    OR ascii(x) BETWEEN 8232 AND 8238 OR ascii(x) BETWEEN 8288 AND 8303 OR ascii(x) = 65279
+                                WHEN getdatabaseencoding() = 'UTF8' THEN
+                                    ascii(x) < 160 OR ascii(x) BETWEEN 8203 AND 8207 OR ascii(x) BETWEEN 8232 AND 8238
+                                    OR ascii(x) BETWEEN 8288 AND 8303 OR ascii(x) = 65279
                                 ELSE false END);
                 IF special <> '{}' OR strpos(substr(token, 2, length(token) - 2), '""') > 0 THEN
                     -- the backslash first

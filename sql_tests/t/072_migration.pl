@@ -251,6 +251,53 @@ is($node->sql("SELECT relowner::regrole FROM pg_class WHERE relname = 'owned_ver
 ($rc, undef, $err) = $node->psql('UPDATE owned_version SET id = 2', db => 'migrated', user => 'owner');
 like($err, qr/permission denied/, 'nor his to write');
 
+my ($undo) = slurp("$dir/owned_version.sql") =~ /^-- To undo it:\n(.*)\z/ms;
+$undo = join "\n", map { /^--   (.*)/ ? $1 : () } split /\n/, $undo;
+($rc, undef, $err) = $node->psql($undo, db => 'migrated', user => 'owner', args => ['--single-transaction']);
+like($err, qr/must be owner of table owned_version/, 'nor to drop');
+is($node->sql('INSERT INTO owned VALUES (2); SELECT count(*) FROM owned_version', db => 'migrated'), '2', 'and all is as it was');
+$node->sql('GRANT CREATE ON SCHEMA public TO other; ALTER SCHEMA public OWNER TO owner', db => 'migrated');
+($rc, undef, $err) = $node->psql($undo, db => 'migrated', user => 'owner', args => ['--single-transaction']);
+is($rc, 0, 'the schema\'s owner may') or diag $err;
+
+# ---- called by itself
+for my $case (
+	['owned', "'oracle'", qr/^ERROR:  invalid format 'oracle'$/m],
+	['owned', 'NULL', qr/^ERROR:  table_name and format must not be NULL$/m],
+	[undef, "'sql'", qr/^ERROR:  table_name and format must not be NULL$/m],
+	['parts_1', "'undo'", qr/^ERROR:  cannot audit partition/m],
+	['audit_log.transaction', "'sql'", qr/^ERROR:  cannot audit audit_log\.transaction$/m])
+{
+	my ($table, $format, $message) = @$case;
+	$table = defined $table ? "'$table'" : 'NULL';
+	($rc, $out, $err) = $node->psql("SELECT audit_log.version_table_migration($table, $format)", db => 'migrated');
+	like($err, $message, "version_table_migration($table, $format)");
+}
+$node->sql('CREATE ROLE nobody_special LOGIN');
+($rc, $out, $err) = $node->psql("SELECT audit_log.version_table_migration('owned')", db => 'migrated', user => 'nobody_special');
+like($err, qr/permission denied for function version_table_migration/, 'not for everybody');
+isnt($node->sql("SELECT audit_log.version_table_migration('owned')", db => 'migrated', user => 'owner'), '', 'for whom grant_admin names');
+
+# ---- what enable() would go on with: settings of before, of a trigger by hand; 1,500 columns
+$node->sql(<<"END", db => 'migrated');
+CREATE TABLE before (id int PRIMARY KEY, a int, "B b" int);
+SELECT audit_log.enable('before', exclude => '{"B b"}');
+SELECT audit_log.disable('before');
+CREATE TABLE by_hand (id int PRIMARY KEY, a int, b int);
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON by_hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture('include={b}');
+CREATE TABLE wide (id int PRIMARY KEY, @{[join ', ', map { "\"c:$_\" int" } 1 .. 1499]});
+END
+for my $case ([before => q(, exclude => '{"B b"}')], [by_hand => q(, include => '{b}')], [wide => ''])
+{
+	my ($table, $arguments) = @$case;
+	my $text = $node->sql("SELECT audit_log.version_table_migration('$table')", db => 'migrated');
+	like($text, qr/^SELECT audit_log\.enable\('public\.$table'\Q$arguments\E, versioned => true\);$/m, "settings of $table");
+	like($text, qr/^--   SELECT audit_log\.disable\('public\.$table'\);$/m, 'undone by disable');
+	is(run_sql($text), '0 ', 'runs');
+	is($node->sql("SELECT string_agg(attname, ', ') FILTER (WHERE attnum < 4), count(*) FROM pg_attribute WHERE attrelid = '${table}_version'::regclass AND attnum > 0", db => 'migrated'),
+		{ before => 'id, a, transaction_id|7', by_hand => 'id, b, transaction_id|7', wide => 'id, c:1, c:2|1505' }->{$table}, 'its columns');
+}
+
 # ---- beside tables that might be mistaken for Continuum's, in a schema that is audited by itself
 $node->sql(<<'END', db => 'migrated');
 CREATE SCHEMA auto;
