@@ -149,7 +149,7 @@ my @all = (
 	{ id => 'x_table', name => 'without (table_id, id >> 8)', attach => attach_without('table_id, \(\(id'), ours => 1, index => 1 },
 	{ id => 'x_transaction', name => 'without (transaction_id)', attach => attach_without('\(transaction_id\)'), ours => 1, index => 1 },
 	{ id => 'x_summary', name => 'without BRIN (id, timestamp)', attach => attach_without('brin'), ours => 1, index => 1 },
-	{ id => 'x_key', name => 'without (record_id, table_id)', attach => attach_without('record_id text_pattern_ops'), ours => 1, index => 1 },
+	{ id => 'x_key', name => 'without (record_id, table_id)', attach => attach_without('record_id audit_log.key_length_ops'), ours => 1, index => 1 },
 	{ id => 'x_all', name => 'without any index', attach => attach_without('.'), ours => 1, index => 1 },
 	# a later mode (versioned …) is one more line here
 	# peers
