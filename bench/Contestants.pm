@@ -104,6 +104,19 @@ sub attach_audit_log
 	};
 }
 
+# audit_log, without those indexes of the log whose definitions match
+sub attach_without
+{
+	my ($pattern) = @_;
+	return sub {
+		my ($session, $tables) = @_;
+		attach_audit_log()->($session, $tables);
+		my @indexes = $session->run("SELECT indexrelid::regclass FROM pg_index WHERE indrelid IN ($log_of_ours) AND pg_get_indexdef(indexrelid) ~ '$pattern'");
+		@indexes or fail("no index of the log matches $pattern");
+		$session->run("DROP INDEX $_") for @indexes;
+	};
+}
+
 sub attach_by_hand
 {
 	my ($session, $tables) = @_;
@@ -127,11 +140,17 @@ my @all = (
 	# its modes
 	{ id => 'm_context', name => 'audit_log, user and context set', attach => attach_audit_log(), ours => 1, mode => 1, options => $user },
 	{ id => 'm_require', name => 'audit_log, require', attach => attach_audit_log("require => '{user_id,request}'"), ours => 1, mode => 1, options => $user },
-	{ id => 'm_user_column', name => 'audit_log, user_column', attach => attach_audit_log("user_column => 'name'"), ours => 1, mode => 1 },
+	{ id => 'm_user_column', name => 'audit_log, user_column: another user in each row', attach => attach_audit_log("user_column => 'name'"), ours => 1, mode => 1 },
 	{ id => 'm_condition', name => 'audit_log, condition', attach => attach_audit_log("condition => 'NEW.quantity >= 0'"), ours => 1, mode => 1 },
 	{ id => 'm_exclude', name => 'audit_log, exclude', attach => attach_audit_log("exclude => '{updated_at,attributes}'"), ours => 1, mode => 1 },
 	{ id => 'm_mask', name => 'audit_log, mask', attach => attach_audit_log("mask => '{quantity,name}'"), ours => 1, mode => 1 },
 	{ id => 'm_by_hand', name => 'audit_log, row trigger by hand', attach => \&attach_by_hand, ours => 1, mode => 1 },
+	# with fewer indexes of the log
+	{ id => 'x_table', name => 'without (table_id, id >> 8)', attach => attach_without('table_id, \(\(id'), ours => 1, index => 1 },
+	{ id => 'x_transaction', name => 'without (transaction_id)', attach => attach_without('\(transaction_id\)'), ours => 1, index => 1 },
+	{ id => 'x_summary', name => 'without BRIN (id, timestamp)', attach => attach_without('brin'), ours => 1, index => 1 },
+	{ id => 'x_key', name => 'without (record_id, table_id)', attach => attach_without('record_id audit_log.key_length_ops'), ours => 1, index => 1 },
+	{ id => 'x_all', name => 'without any index', attach => attach_without('.'), ours => 1, index => 1 },
 	# a later mode (versioned …) is one more line here
 	# peers
 	{ id => 'p_row', name => 'PL/pgSQL row trigger', attach => \&attach_plpgsql_row, peer => 1, log => q{SELECT 'audit'::regclass} },
@@ -160,11 +179,12 @@ my %by_id = map { $_->{id} => $_ } @all;
 
 my %there = map { $_ => 1 } admin()->run('SELECT name FROM pg_available_extensions');
 
-# Those of these ids (or 'peers', 'modes') that can be measured here
+# Those of these ids (or 'peers', 'modes', 'fewer_indexes') that can be measured here
 sub who
 {
 	my @ids = map { $_ eq 'peers' ? (map { $_->{id} } grep { $_->{peer} } @all)
-			: $_ eq 'modes' ? (map { $_->{id} } grep { $_->{mode} } @all) : $_ } @_;
+			: $_ eq 'modes' ? (map { $_->{id} } grep { $_->{mode} } @all)
+			: $_ eq 'fewer_indexes' ? (map { $_->{id} } grep { $_->{index} } @all) : $_ } @_;
 	return map { +{ %{ $by_id{$_} // fail("no contestant $_") } } }
 		grep { !$by_id{$_}{package} || $there{ $by_id{$_}{package} } } @ids;
 }

@@ -319,6 +319,27 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
     $$;
 COMMENT ON FUNCTION audit_log._check_versioned(regclass, jsonb) IS 'refuses settings that a versioned table cannot have';
 
+/* of a whole schema: those that cannot have versions are tracked without */
+CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        name name := (SELECT c.relname FROM pg_class c WHERE c.oid = target);
+    BEGIN
+        IF cardinality(audit_log._key_columns(target)) = 0 THEN
+            RAISE NOTICE 'audit_log: no versions of % are kept: it has no key', target;
+            RETURN false;
+        END IF;
+        -- CREATE TABLE is not to fail for a name that only we need
+        IF made AND (octet_length(name || '_version') > 63 OR audit_log._version_relation(target, '{}') IS NOT NULL) THEN
+            RAISE NOTICE 'audit_log: no versions of % are kept: the name of their table would be too long, or is taken', target;
+            RETURN false;
+        END IF;
+        RETURN true;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._may_be_versioned(regclass, boolean) IS 'may versions be kept of a table of a schema? made: it has just been created';
+
 /* columns, key and indexes as section "Version tables" of the README has them; what is there stays */
 CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table regclass, settings jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1072,7 +1093,8 @@ CREATE FUNCTION audit_log._enable_schema(
                 coalesce(nullif(audit_log._columns_there(target, include), '{}'), include),
                 audit_log._columns_there(target, mask), condition, actions, on_truncate, baseline,
                 (audit_log._columns_there(target, ARRAY[user_column]))[1], require, always,
-                versioned, NULL, version_columns);
+                -- a table without key is tracked all the same
+                CASE WHEN versioned THEN audit_log._may_be_versioned(target, false) ELSE versioned END, NULL, version_columns);
             tracked := tracked + 1;
         END LOOP;
 
@@ -1138,7 +1160,7 @@ CREATE OR REPLACE FUNCTION audit_log._follow_created(target regclass) RETURNS vo
             (audit_log._columns_there(target, ARRAY[s.settings ->> 'user_column']::name[]))[1],
             CASE WHEN s.settings ? 'require' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'require')) END,
             (s.settings ->> 'always')::boolean,
-            (s.settings ->> 'versioned')::boolean, NULL, s.settings -> 'version_columns');
+            CASE WHEN (s.settings ->> 'versioned')::boolean THEN audit_log._may_be_versioned(target, true) END, NULL, s.settings -> 'version_columns');
     END
     $$;
 
@@ -2153,7 +2175,7 @@ DECLARE
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table', '_versioned_table',
-        '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_complete_version_table',
+        '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',

@@ -401,7 +401,8 @@ COMMENT ON OPERATOR audit_log.>~ (text, text) IS 'order by length, then by bytes
 CREATE OPERATOR FAMILY audit_log.key_length_ops USING btree;
 CREATE OPERATOR CLASS audit_log.key_length_ops FOR TYPE text USING btree FAMILY audit_log.key_length_ops AS
     OPERATOR 1 audit_log.<~, OPERATOR 2 audit_log.<=~, OPERATOR 3 pg_catalog.=,
-    OPERATOR 4 audit_log.>=~, OPERATOR 5 audit_log.>~, FUNCTION 1 audit_log.key_cmp(text, text);
+    OPERATOR 4 audit_log.>=~, OPERATOR 5 audit_log.>~, FUNCTION 1 audit_log.key_cmp(text, text),
+    FUNCTION 4 pg_catalog.btequalimage(oid);
 COMMENT ON OPERATOR FAMILY audit_log.key_length_ops USING btree IS 'order by length, then by bytes';
 COMMENT ON OPERATOR CLASS audit_log.key_length_ops USING btree IS 'order by length, then by bytes';
 
@@ -409,14 +410,17 @@ COMMENT ON OPERATOR CLASS audit_log.key_length_ops USING btree IS 'order by leng
  * What every partition of audit_log.change has of its own: indexes for the
  * reads of the views, and the guard.  The history of one record is found by
  * the B-tree, which knows the table, so that the same id in other tables costs
- * nothing; the hash index is for keys that a B-tree does not take, since any
- * key that the table's own index takes must be taken here too.
+ * nothing; in the order by length, numbers that ascend are entered side by
+ * side.  The hash index is for keys that a B-tree does not take, since any key
+ * that the table's own index takes must be taken here too.  The newest changes
+ * of a table are found by blocks of 256 ids: a block's entries are alike, and
+ * a B-tree keeps the value once.
  */
 CREATE FUNCTION audit_log._prepare_partition(target regclass) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        EXECUTE format('CREATE INDEX ON %s (record_id text_pattern_ops, table_id) '
+        EXECUTE format('CREATE INDEX ON %s (record_id audit_log.key_length_ops, table_id) '
             'WHERE record_id OPERATOR(audit_log.<=~) repeat(''x'', 1000)', target);
         EXECUTE format('CREATE INDEX ON %s USING hash (record_id) '
             'WHERE record_id OPERATOR(audit_log.>~) repeat(''x'', 1000)', target);

@@ -133,6 +133,7 @@ extern const char *al_catalog_action_label(AlAction action);
  * sequence.c
  */
 extern int64 al_sequence_take(Oid seqid, int64 count);
+extern int64 al_sequence_last(Oid seqid);
 
 /*
  * settings.c
@@ -405,7 +406,9 @@ extern void al_session_fill_row(const char *user, Datum *values, bool *nulls);
 extern void al_session_row_written(int64 id, const char *user);
 extern int64 al_session_transaction_id(void);
 extern void al_session_force_new(void);
+extern bool al_session_is_highest(const char *user);
 extern void al_session_rise_above(const char *user, int64 id);
+extern void al_session_pass_id(int64 id);
 extern void al_session_end_transaction(void);
 extern void al_session_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_session_abort_sub(SubTransactionId subid);
@@ -574,6 +577,7 @@ typedef struct AlVersions
 	int			nkeys;
 	AlVersionKey *keys;
 	bool		image_keys;		/* keys that are equal have the same image */
+	bool		ids_passed;		/* ids given out are higher than all there */
 } AlVersions;
 
 /* operation_type */
@@ -613,7 +617,7 @@ extern void al_version_find(const AlVersions *versions, Relation rel, Relation i
 extern void al_version_record(const AlVersions *versions, TupleTableSlot *slot,
 							  AlVersionRecord *record);
 extern void al_version_look(AlTable *table, AlAction action, TupleTableSlot *old,
-							TupleTableSlot *new, AlVersionLook *look);
+							TupleTableSlot *new, bool ids, AlVersionLook *look);
 extern void al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
 						   TupleTableSlot *old, TupleTableSlot *new,
 						   const AlEntry *entry);
@@ -692,8 +696,9 @@ extern void al_entry_end_transaction(void);
 extern bool al_entry_wanted(const AlTable *table, AlAction action);
 extern bool al_entry_condition(AlTable *table, Relation rel,
 							   TupleTableSlot *old, TupleTableSlot *new);
-extern void al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
-							   CommandId command, TupleTableSlot *new, int64 above);
+extern void al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action,
+							   CommandId command, TupleTableSlot *old,
+							   TupleTableSlot *new, AlVersionLook *look);
 extern void al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 						 TupleTableSlot *new, CommandId command);
 

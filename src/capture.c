@@ -98,9 +98,8 @@ log_held(HeldRow *row)
 	al_fixed_enter(&saved, row->table->need);
 	PG_TRY();
 	{
-		if (row->table->settings->versioned)
-			al_version_look(row->table, AL_DELETE, slot, NULL, &look);
-		al_entry_attribute(&entry, row->table, AL_DELETE, row->command, NULL, look.newest);
+		al_entry_attribute(&entry, row->table, AL_DELETE, row->command, slot, NULL,
+						   row->table->settings->versioned ? &look : NULL);
 		entry.timestamp = row->timestamp;
 		entry.table_id = row->table_id;
 		al_row_whole(row->table, slot, &entry);

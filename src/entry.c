@@ -148,11 +148,13 @@ check_required(const AlTable *table, const char *user)
 
 /*
  * Attribution: everything of an entry but its ids and changes.  Begins a
- * transaction row where none in force serves, or its id is lower than above.
+ * transaction row where none in force serves, or where a version of the records
+ * that the change touches bears a higher id.  look is NULL where no versions
+ * are to be written.
  */
 void
-al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
-				   CommandId command, TupleTableSlot *new, int64 above)
+al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action, CommandId command,
+				   TupleTableSlot *old, TupleTableSlot *new, AlVersionLook *look)
 {
 	/* a row that is only read has nobody who claims to have written it */
 	bool		claims = action == AL_INSERT || action == AL_UPDATE;
@@ -162,8 +164,12 @@ al_entry_attribute(AlEntry *entry, const AlTable *table, AlAction action,
 	if (table->settings->require != NIL)
 		check_required(table, user);
 	memset(entry, 0, sizeof(AlEntry));
-	if (above > 0)
-		al_session_rise_above(user, above);
+	if (look != NULL)
+	{
+		al_version_look(table, action, old, new, !al_session_is_highest(user), look);
+		if (look->newest > 0)
+			al_session_rise_above(user, look->newest);
+	}
 	entry->transaction_id = al_writer_transaction(user);
 	entry->command = command;
 	entry->timestamp = GetCurrentTimestamp();
@@ -188,9 +194,7 @@ log_change(AlTable *table, AlAction action, TupleTableSlot *old,
 		if (!al_row_difference(table, old, new, &change))
 			return;
 	}
-	if (versioned)
-		al_version_look(table, action, old, new, &look);
-	al_entry_attribute(&entry, table, action, command, new, look.newest);
+	al_entry_attribute(&entry, table, action, command, old, new, versioned ? &look : NULL);
 	if (action == AL_UPDATE)
 	{
 		entry.record_id = change.record_id;

@@ -2,8 +2,11 @@
  * key_order.c
  *		An order of texts by length first, then by bytes; equality is text's own.
  *
- * It serves one purpose: to say in the predicate of an index that a key is
- * short, so that the planner can prove it of a query's record_id = '…'.  A
+ * The log's index by record is in this order: numbers as texts ascend in it as
+ * the numbers do, so that rows written in the order of their keys come to
+ * neighbouring places, and fill pages that are not split again.
+ *
+ * And it serves to say in the predicate of an index that a key is short, so that the planner can prove it of a query's record_id = '…'.  A
  * B-tree takes no entry of more than a third of a page, and a record's id may
  * be longer; of ordinary keys it finds those of one table alone, which the
  * hash index on record_id cannot.  The planner proves such a predicate only by

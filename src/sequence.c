@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -98,4 +99,25 @@ al_sequence_take(Oid seqid, int64 count)
 	UnlockReleaseBuffer(buffer);
 	relation_close(seqrel, NoLock);
 	return first;
+}
+
+/* The value taken last, by whomever; 0 where none was. */
+int64
+al_sequence_last(Oid seqid)
+{
+	Relation	seqrel = relation_open(seqid, RowExclusiveLock);
+	Buffer		buffer = ReadBuffer(seqrel, 0);
+	Page		page = BufferGetPage(buffer);
+	Form_pg_sequence_data seq;
+	int64		last;
+
+	/* a tuple is aligned in its page */
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	seq = (Form_pg_sequence_data)
+		((char *) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)) +
+		 ((HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber)))->t_hoff);
+	last = seq->is_called ? seq->last_value : seq->last_value - 1;
+	UnlockReleaseBuffer(buffer);
+	relation_close(seqrel, NoLock);
+	return last;
 }

@@ -358,11 +358,37 @@ al_session_next_id(void)
 	id = al_sequence_take(sequence, 1);
 	if (id <= floor_id)
 	{
-		/* version tables restored without the log, or adopted by hand */
-		al_sequence_take(sequence, floor_id - id + 1);
+		al_session_pass_id(floor_id);
 		id = al_sequence_take(sequence, 1);
 	}
 	return id;
+}
+
+/*
+ * Ids from here on are higher: for version tables that were adopted, or restored
+ * without the log.  By taking what lies between, since setval() could set the
+ * sequence back behind what others have taken meanwhile.
+ */
+void
+al_session_pass_id(int64 id)
+{
+	Oid			sequence = al_catalog_get()->transaction_id_seq;
+	int64		last = al_sequence_last(sequence);
+
+	if (last < id)
+		al_sequence_take(sequence, id - last);
+}
+
+/*
+ * Is the id of the next change by this user higher than all that others have
+ * been given by now?  Then no record that it has locked has a higher one.
+ */
+bool
+al_session_is_highest(const char *user)
+{
+	int64		id = row_holds(user) ? in_force->id : reserved_id;
+
+	return id == 0 || id >= al_sequence_last(al_catalog_get()->transaction_id_seq);
 }
 
 /*

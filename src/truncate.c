@@ -289,7 +289,8 @@ log_truncate_event(Oid relid)
 	{
 		AlEntry		entry;
 
-		al_entry_attribute(&entry, table, AL_TRUNCATE, GetCurrentCommandId(true), NULL, 0);
+		al_entry_attribute(&entry, table, AL_TRUNCATE, GetCurrentCommandId(true), NULL,
+						   NULL, NULL);
 		if (table->root != relid)
 			entry.changes = partition_object(relid);
 		al_writer_add(&entry);

@@ -218,6 +218,32 @@ fill_keys(AlVersions *versions, const AlTable *table, Relation index)
 	return true;
 }
 
+/*
+ * Ids that are given out from here on are higher than those of its versions,
+ * also where they were restored without the log.  Asked of an index that leads
+ * with the id; without one each change is looked up before it gets its own.
+ */
+static void
+pass_ids(AlVersions *versions, Relation rel, Relation index)
+{
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+
+	if (versions->ids_passed || index->rd_rel->relam != BTREE_AM_OID ||
+		!index->rd_index->indisvalid || RelationGetIndexPredicate(index) != NIL ||
+		index->rd_index->indkey.values[0] != versions->own[AL_VERSION_TRANSACTION])
+		return;
+	slot = table_slot_create(rel, NULL);
+	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, 0);
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		al_session_pass_id(al_version_value(versions, ExecFetchSlotHeapTuple(slot, false, NULL),
+											AL_VERSION_TRANSACTION));
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	versions->ids_passed = true;
+}
+
 /* The tracked relation's version table; its lock is held from here on. */
 AlVersions *
 al_version_of(AlTable *table)
@@ -260,6 +286,7 @@ al_version_of(AlTable *table)
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
 
 		found = found || fill_keys(versions, table, index);
+		pass_ids(versions, rel, index);
 		index_close(index, NoLock);
 	}
 	table_close(rel, NoLock);
@@ -303,14 +330,35 @@ al_version_record(const AlVersions *versions, TupleTableSlot *slot, AlVersionRec
 	record->looked = flushes;
 }
 
-/* The newest version of the record with this key. */
-void
-al_version_find(const AlVersions *versions, Relation rel, Relation index,
-				const Datum *key, AlVersionRecord *record)
+/* One search after the other in the primary key of a version table. */
+typedef struct Search
 {
-	ScanKeyData scankeys[INDEX_MAX_KEYS];
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	const AlVersions *versions;
 	IndexScanDesc scan;
+	TupleTableSlot *slot;		/* holds what was found */
+} Search;
+
+static void
+begin_search(Search *search, const AlVersions *versions, Relation rel, Relation index)
+{
+	search->versions = versions;
+	search->slot = table_slot_create(rel, NULL);
+	search->scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotSelf, versions->nkeys);
+}
+
+static void
+end_search(Search *search)
+{
+	index_endscan(search->scan);
+	ExecDropSingleTupleTableSlot(search->slot);
+}
+
+/* The newest version of the record with this key: in the slot, if there is one. */
+static void
+find_version(Search *search, const Datum *key, AlVersionRecord *record)
+{
+	const AlVersions *versions = search->versions;
+	ScanKeyData scankeys[INDEX_MAX_KEYS];
 
 	for (int i = 0; i < versions->nkeys; i++)
 		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
@@ -318,20 +366,35 @@ al_version_find(const AlVersions *versions, Relation rel, Relation index,
 							   versions->keys[i].equal.fn_oid, key[i]);
 	memset(record, 0, sizeof(AlVersionRecord));
 	record->looked = flushes;
-	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotSelf, versions->nkeys);
-	index_rescan(scan, scankeys, versions->nkeys, NULL, 0);
-	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+	index_rescan(search->scan, scankeys, versions->nkeys, NULL, 0);
+	if (!index_getnext_slot(search->scan, BackwardScanDirection, search->slot))
 	{
-		al_version_record(versions, slot, record);
-		/* what a delete version of ours has overwritten, the one before it tells */
-		if (record->ours && record->operation == AL_DELETED &&
-			index_getnext_slot(scan, BackwardScanDirection, slot))
-			record->before =
-				al_version_value(versions, ExecFetchSlotHeapTuple(slot, false, NULL),
-								 AL_VERSION_OPERATION) != AL_DELETED;
+		ExecClearTuple(search->slot);
+		return;
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	al_version_record(versions, search->slot, record);
+	/* what a delete version of ours has overwritten, the one before it tells */
+	if (record->ours && record->operation == AL_DELETED)
+	{
+		TupleTableSlot *before = table_slot_create(search->scan->heapRelation, NULL);
+
+		if (index_getnext_slot(search->scan, BackwardScanDirection, before))
+			record->before =
+				al_version_value(versions, ExecFetchSlotHeapTuple(before, false, NULL),
+								 AL_VERSION_OPERATION) != AL_DELETED;
+		ExecDropSingleTupleTableSlot(before);
+	}
+}
+
+void
+al_version_find(const AlVersions *versions, Relation rel, Relation index,
+				const Datum *key, AlVersionRecord *record)
+{
+	Search		search;
+
+	begin_search(&search, versions, rel, index);
+	find_version(&search, key, record);
+	end_search(&search);
 }
 
 void
@@ -361,32 +424,41 @@ same_key(AlVersions *versions, const Datum *a, const Datum *b)
 	return true;
 }
 
-/* Looks up what versions there are of the records that a change touches. */
+/*
+ * Looks at the records that a change touches: whether they are two, and, where
+ * their ids are wanted, what versions they have.  Otherwise that is left to the
+ * flush, which has the relations open.
+ */
 void
 al_version_look(AlTable *table, AlAction action, TupleTableSlot *old,
-				TupleTableSlot *new, AlVersionLook *look)
+				TupleTableSlot *new, bool ids, AlVersionLook *look)
 {
 	AlVersions *versions = al_version_of(table);
-	Relation	rel = table_open(versions->relid, RowExclusiveLock);
-	Relation	index = index_open(versions->index, RowExclusiveLock);
 	Datum		key[INDEX_MAX_KEYS];
 	Datum		newkey[INDEX_MAX_KEYS];
 
+	memset(look, 0, sizeof(AlVersionLook));
 	al_version_key(versions, old ? old : new, key);
-	al_version_find(versions, rel, index, key, &look->record[0]);
-	look->newest = look->record[0].id;
 	if (action == AL_UPDATE)
 	{
 		al_version_key(versions, new, newkey);
 		look->key_changed = !same_key(versions, key, newkey);
-		if (look->key_changed)
-		{
-			al_version_find(versions, rel, index, newkey, &look->record[1]);
-			look->newest = Max(look->newest, look->record[1].id);
-		}
 	}
-	index_close(index, NoLock);
-	table_close(rel, NoLock);
+	if (ids || !versions->ids_passed)
+	{
+		Relation	rel = table_open(versions->relid, RowExclusiveLock);
+		Relation	index = index_open(versions->index, RowExclusiveLock);
+		Search		search;
+
+		begin_search(&search, versions, rel, index);
+		find_version(&search, key, &look->record[0]);
+		if (look->key_changed)
+			find_version(&search, newkey, &look->record[1]);
+		look->newest = Max(look->record[0].id, look->record[1].id);
+		end_search(&search);
+		index_close(index, NoLock);
+		table_close(rel, NoLock);
+	}
 }
 
 /* ---- overtaken changes ---- */
@@ -537,6 +609,7 @@ typedef struct Writing
 	AlTarget   *target;
 	Relation	rel;
 	Relation	index;
+	Search		search;
 	int			nrows;			/* in the target, to be inserted */
 } Writing;
 
@@ -558,27 +631,44 @@ replace_row(Writing *writing, AlVersionRecord *record, HeapTuple tuple)
 	al_target_update(writing->target, &record->tid, tuple);
 }
 
-/* Closes the version found for a record where the next one begins. */
+/* Closes the version found for a record, in the slot, where the next one begins. */
 static void
 close_version(Writing *writing, AlVersionRecord *record, int64 transaction_id, TimestampTz until)
 {
 	AlVersions *versions = writing->versions;
-	TupleTableSlot *slot = table_slot_create(writing->rel, NULL);
+	TupleTableSlot *slot = writing->search.slot;
 	int			columns[2] = {versions->own[AL_VERSION_END_TRANSACTION], versions->own[AL_VERSION_TO]};
 	Datum		values[2] = {Int64GetDatum(transaction_id), TimestampTzGetDatum(until)};
 	bool		nulls[2] = {false, false};
-	HeapTuple	tuple;
+	HeapTuple	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL),
+												  versions->desc, 2, columns, values, nulls);
 
-	if (!table_tuple_fetch_row_version(writing->rel, &record->tid, SnapshotSelf, slot))
-		elog(ERROR, "version of table \"%s\" has gone", RelationGetRelationName(writing->rel));
-	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL),
-									  versions->desc, 2, columns, values, nulls);
-	ExecDropSingleTupleTableSlot(slot);
+	ExecClearTuple(slot);
 	replace_row(writing, record, tuple);
 }
 
+/* The version that the change found; looked up again where others came since. */
 static void
-write_change(Writing *writing, Change *change, bool look_again)
+fetch_version(Writing *writing, Change *change)
+{
+	AlVersions *versions = writing->versions;
+	AlVersionRecord *record = &change->record;
+	Datum		key[INDEX_MAX_KEYS];
+	bool		isnull;
+
+	if (record->looked == flushes && !record->found)
+		return;
+	if (record->looked == flushes &&
+		table_tuple_fetch_row_version(writing->rel, &record->tid, SnapshotSelf,
+									  writing->search.slot))
+		return;
+	for (int i = 0; i < versions->nkeys; i++)
+		key[i] = heap_getattr(change->row, versions->keys[i].attnum, versions->desc, &isnull);
+	find_version(&writing->search, key, record);
+}
+
+static void
+write_change(Writing *writing, Change *change)
 {
 	AlVersions *versions = writing->versions;
 	AlVersionRecord *record = &change->record;
@@ -591,19 +681,17 @@ write_change(Writing *writing, Change *change, bool look_again)
 	bool		again;
 	HeapTuple	row;
 
-	if (look_again)
-	{
-		Datum		key[INDEX_MAX_KEYS];
-		bool		isnull;
-
-		insert_rows(writing);
-		for (int i = 0; i < versions->nkeys; i++)
-			key[i] = heap_getattr(change->row, versions->keys[i].attnum, versions->desc, &isnull);
-		al_version_find(versions, writing->rel, writing->index, key, record);
-	}
+	fetch_version(writing, change);
 	if (record->found && record->id > change->transaction_id)
-		elog(ERROR, "a version of table \"%s\" has a higher id than its change",
-			 RelationGetRelationName(writing->rel));
+	{
+		/* written by other hands than ours: the next try will have a higher one */
+		al_session_pass_id(record->id);
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a version in table \"%s\" has a higher id than the change that follows it",
+						RelationGetRelationName(writing->rel)),
+				 errhint("Try again.")));
+	}
 
 	again = record->found && record->id == change->transaction_id;
 	if (again)
@@ -638,27 +726,37 @@ check_nothing(Relation rel)
 	(void) rel;
 }
 
-/* Writes n changes of one version table. */
+/*
+ * Writes n changes of one version table; one record may be there more than once
+ * only where that is said.
+ */
 static void
-write_changes(Change **changes, int n, bool look_again)
+write_changes(Change **changes, int n, bool repeated)
 {
 	Writing		writing = {.target = al_target_open(changes[0]->versions->relid, check_nothing)};
 
 	writing.rel = al_target_relation(writing.target);
 	writing.index = index_open(changes[0]->versions->index, RowExclusiveLock);
+	begin_search(&writing.search, changes[0]->versions, writing.rel, writing.index);
 	for (int i = 0; i < n; i++)
 	{
 		/* of partitions, with the same columns at the same places */
 		writing.versions = changes[i]->versions;
-		write_change(&writing, changes[i], look_again || changes[i]->record.looked != flushes);
+		if (repeated)
+		{
+			insert_rows(&writing);
+			changes[i]->record.looked = 0;
+		}
+		write_change(&writing, changes[i]);
 	}
+	end_search(&writing.search);
 	insert_rows(&writing);
 	index_close(writing.index, NoLock);
 	al_target_close(writing.target);
 }
 
 static void
-write_all(Change **changes, int n, bool look_again)
+write_all(Change **changes, int n, bool repeated)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log versions",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -683,7 +781,7 @@ write_all(Change **changes, int n, bool look_again)
 				some[taken++] = changes[i];
 			else
 				changes[kept++] = changes[i];
-		write_changes(some, taken, look_again);
+		write_changes(some, taken, repeated);
 		left = kept;
 	}
 	flushes++;
@@ -809,7 +907,11 @@ find_change(AlVersions *versions, const Datum *key, uint32 hash)
 		}
 		else if (change->written == InvalidSubTransactionId)
 		{
-			write_all(&change, 1, true);
+			Change	   *again = change;
+
+			change->record.looked = 0;
+			write_all(&again, 1, false);
+			change->record.looked = 0;
 			change->written = subid;
 		}
 	}

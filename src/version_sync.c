@@ -368,25 +368,17 @@ audit_log_refresh_versions(PG_FUNCTION_ARGS)
 /* ids beyond this are no transactions of anybody's */
 #define MAX_ADOPTED_ID (INT64CONST(1) << 53)
 
-/*
- * audit_log._pass_id(id bigint) RETURNS void: ids from here on are higher.  By
- * taking what lies between, since setval() could set the sequence back behind
- * what others have taken meanwhile.
- */
+/* audit_log._pass_id(id bigint) RETURNS void */
 PG_FUNCTION_INFO_V1(audit_log_pass_id);
 Datum
 audit_log_pass_id(PG_FUNCTION_ARGS)
 {
-	Oid			sequence = al_catalog_get()->transaction_id_seq;
 	int64		id = PG_GETARG_INT64(0);
-	int64		next;
 
 	if (id > MAX_ADOPTED_ID)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("transaction id %lld is too high to be adopted", (long long) id)));
-	next = al_sequence_take(sequence, 1);
-	if (next < id)
-		al_sequence_take(sequence, id - next);
+	al_session_pass_id(id);
 	PG_RETURN_VOID();
 }
