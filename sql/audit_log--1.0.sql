@@ -428,6 +428,10 @@ CREATE FUNCTION audit_log._prepare_partition(target regclass) RETURNS void
         EXECUTE format('CREATE INDEX ON %s (transaction_id)', target);
         EXECUTE format('CREATE INDEX ON %s (table_id, (id >> 8))', target);
         EXECUTE format('CREATE INDEX ON %s USING brin (id, timestamp) WITH (autosummarize)', target);
+        -- what is long is compressed with every change: pglz takes many times as long
+        IF EXISTS (SELECT FROM pg_settings s WHERE s.name = 'default_toast_compression' AND 'lz4' = ANY (s.enumvals)) THEN
+            EXECUTE format('ALTER TABLE %s ALTER changes SET COMPRESSION lz4', target);
+        END IF;
         PERFORM audit_log._add_guard(target);
         PERFORM audit_log._close_relation(target);
         -- its pg_dump reads the log
