@@ -169,6 +169,9 @@ INSERT INTO child VALUES (2, 2, 2);
 ALTER TABLE parent ADD COLUMN w int DEFAULT 3;
 ALTER TABLE parent RENAME COLUMN v TO vv;
 ALTER TABLE parent ALTER COLUMN w TYPE text USING 'w' || w;
+-- with a function in USING that runs DDL itself
+CREATE FUNCTION with_ddl(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN DROP TABLE IF EXISTS versions_follow.scratch; CREATE TABLE versions_follow.scratch (x int); ALTER TABLE versions_follow.scratch ADD COLUMN y int; RETURN $1 || '!'; END $$;
+ALTER TABLE parent ALTER COLUMN w TYPE varchar(20) USING with_ddl(w);
 UPDATE parent SET vv = 9;
 SELECT * FROM columns WHERE "table" IN ('parent_version', 'child_version') ORDER BY 1;
 SELECT id, vv, w, operation_type AS op FROM parent_version ORDER BY id, transaction_id;
