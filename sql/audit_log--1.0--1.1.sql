@@ -1306,6 +1306,17 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
     $$;
 COMMENT ON FUNCTION audit_log._follow_versions(regclass, text, text, jsonb) IS 'gives a version table the name, schema, columns and types that ALTER TABLE has given its table';
 
+CREATE FUNCTION audit_log._heirs(target oid) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH RECURSIVE heir AS (
+            SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = $1
+            UNION
+            SELECT i.inhrelid FROM heir h JOIN pg_inherits i ON i.inhparent = h.inhrelid)
+        SELECT h.inhrelid FROM heir h
+    $$;
+COMMENT ON FUNCTION audit_log._heirs(oid) IS 'the tables that inherit from a table';
+
 /*
  * Rows that came or went unseen, since partitions were attached or detached or
  * triggers fire again, get their versions; states tell of it, later than since.
@@ -1349,7 +1360,13 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
                        SELECT c.classid, t.oid, 'ALTER TABLE', NULL
                          FROM pg_event_trigger_ddl_commands() c
                          JOIN pg_class y ON c.classid = 'pg_class'::regclass AND y.oid = c.objid AND y.relkind = 'c'
-                         JOIN pg_class t ON t.reloftype = y.reltype AND t.relkind IN ('r', 'p') LOOP
+                         JOIN pg_class t ON t.reloftype = y.reltype AND t.relkind IN ('r', 'p')
+                        UNION
+                       -- columns come to tables that inherit too
+                       SELECT c.classid, h.relid, c.command_tag, NULL
+                         FROM pg_event_trigger_ddl_commands() c JOIN pg_class p ON c.classid = 'pg_class'::regclass AND p.oid = c.objid,
+                              LATERAL audit_log._heirs(p.oid) h (relid)
+                        WHERE c.command_tag = 'ALTER TABLE' AND renamed IS NULL AND p.relkind = 'r' AND p.relhassubclass LOOP
             former := NULL;
             IF command.classid = 'pg_namespace'::regclass THEN
                 SELECT n.nspname INTO schema FROM pg_namespace n WHERE n.oid = command.objid;
@@ -2177,7 +2194,7 @@ DECLARE
         '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table', '_versioned_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
-        '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_sync_dropped', 'on_rights', '_check_versions',
+        '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
         '_portable_sql', '_python_text', '_version_table_migration', 'version_table_migration'];
 BEGIN

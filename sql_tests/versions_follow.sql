@@ -160,6 +160,22 @@ INSERT INTO ty VALUES (1, '(1,2)');
 ALTER TYPE pair ADD ATTRIBUTE c int;
 UPDATE ty SET p.c = 3;
 SELECT p, operation_type AS op FROM ty_version ORDER BY transaction_id;
+-- tables that inherit are tables of their own, and get the columns too
+CREATE TABLE parent (id int PRIMARY KEY, v int);
+CREATE TABLE child (own int, PRIMARY KEY (id)) INHERITS (parent);
+DO $$ BEGIN PERFORM audit_log.enable('parent', versioned => true); PERFORM audit_log.enable('child', versioned => true); END $$;
+INSERT INTO parent VALUES (1, 1);
+INSERT INTO child VALUES (2, 2, 2);
+ALTER TABLE parent ADD COLUMN w int DEFAULT 3;
+ALTER TABLE parent RENAME COLUMN v TO vv;
+ALTER TABLE parent ALTER COLUMN w TYPE text USING 'w' || w;
+-- with a function in USING that runs DDL itself
+CREATE FUNCTION with_ddl(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN DROP TABLE IF EXISTS versions_follow.scratch; CREATE TABLE versions_follow.scratch (x int); ALTER TABLE versions_follow.scratch ADD COLUMN y int; RETURN $1 || '!'; END $$;
+ALTER TABLE parent ALTER COLUMN w TYPE varchar(20) USING with_ddl(w);
+UPDATE parent SET vv = 9;
+SELECT * FROM columns WHERE "table" IN ('parent_version', 'child_version') ORDER BY 1;
+SELECT id, vv, w, operation_type AS op FROM parent_version ORDER BY id, transaction_id;
+SELECT id, vv, w, own, operation_type AS op FROM child_version ORDER BY id, transaction_id;
 -- dropped: the versions stay
 DROP TABLE ty;
 SELECT p, operation_type AS op, end_transaction_id IS NULL AS open FROM ty_version ORDER BY transaction_id;

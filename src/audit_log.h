@@ -551,7 +551,8 @@ extern bool al_row_difference(const AlTable *table, TupleTableSlot *old,
 extern const char *al_row_user(const AlTable *table, TupleTableSlot *new);
 
 /*
- * version.c: writes version tables (design.md, section 6).
+ * version.c: a table's version table (design.md, section 6), and the search for a
+ * record's newest version.
  */
 /* one key column of a version table, in the order of its primary key */
 typedef struct AlVersionKey
@@ -608,16 +609,43 @@ typedef struct AlVersionLook
 	AlVersionRecord record[2];
 } AlVersionLook;
 
+/* one search after the other in the primary key of a version table */
+typedef struct AlVersionSearch
+{
+	const AlVersions *versions;
+	struct IndexScanDescData *scan;
+	TupleTableSlot *slot;		/* holds what was found */
+} AlVersionSearch;
+
+extern uint64 al_version_writes;
+
 extern AlVersions *al_version_of(AlTable *table);
 extern int64 al_version_value(const AlVersions *versions, HeapTuple tuple,
 							  AlVersionColumn column);
 extern void al_version_key(const AlVersions *versions, TupleTableSlot *slot, Datum *key);
-extern void al_version_find(const AlVersions *versions, Relation rel, Relation index,
-							const Datum *key, AlVersionRecord *record);
+extern bool al_version_same_key(AlVersions *versions, const Datum *a, const Datum *b);
+extern void al_version_begin_search(AlVersionSearch *search, const AlVersions *versions,
+									Relation rel, Relation index);
+extern void al_version_search(AlVersionSearch *search, const Datum *key,
+							  AlVersionRecord *record);
+extern void al_version_end_search(AlVersionSearch *search);
 extern void al_version_record(const AlVersions *versions, TupleTableSlot *slot,
 							  AlVersionRecord *record);
 extern void al_version_look(AlTable *table, AlAction action, TupleTableSlot *old,
 							TupleTableSlot *new, bool ids, AlVersionLook *look);
+
+/*
+ * version_past.c: changes that a later command of ours has overtaken.
+ */
+extern bool al_version_past_row(TupleTableSlot *slot);
+extern void al_version_past_arrival(const AlTable *table, CommandId command);
+extern bool al_version_past_key(const AlTable *table, const AlVersions *versions,
+								const Datum *key, CommandId command);
+extern void al_version_past_end_transaction(void);
+
+/*
+ * version_write.c: writes version tables.
+ */
 extern void al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
 						   TupleTableSlot *old, TupleTableSlot *new,
 						   const AlEntry *entry);

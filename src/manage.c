@@ -334,6 +334,7 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 		Datum		value;
 		bool		isnull;
 		const Node *command = ((EventTriggerData *) fcinfo->context)->parsetree;
+		const Node *outer = al_own_command;
 		const char *renamed = renamed_by(command);
 		ParamListInfo params = makeParamList(5);
 
@@ -344,11 +345,18 @@ audit_log_on_event(PG_FUNCTION_ARGS)
 		add_param(params, 3, BOOLOID, BoolGetDatum(may_attach(command)), false);
 		add_param(params, 4, OIDOID, ObjectIdGetDatum(detached_by(command)), false);
 
-		/* an error leaves it set: nobody looks at it but inside of here */
+		/* what is run in between may be DDL of its own */
 		al_own_command = command;
-		run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 4), params,
-					 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
-		al_own_command = NULL;
+		PG_TRY();
+		{
+			run_as_owner(inner_call("SELECT", fcinfo->flinfo->fn_oid, 4), params,
+						 NULL, &value, &isnull, VOIDOID, CurrentMemoryContext);
+		}
+		PG_FINALLY();
+		{
+			al_own_command = outer;
+		}
+		PG_END_TRY();
 	}
 	PG_RETURN_NULL();
 }

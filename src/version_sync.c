@@ -39,6 +39,7 @@ typedef struct Pass
 	AlVersions *versions;		/* of the relation at hand */
 	Relation	rel;			/* the version table */
 	Relation	index;
+	AlVersionSearch search;
 	TupleTableSlot *slot;		/* of the version table */
 	AlEntry		entry;			/* what is written belongs to */
 	int64		rows;			/* read */
@@ -65,6 +66,7 @@ open_versions(Pass *pass, Relation rel)
 	pass->versions = al_version_of(versioned(rel));
 	pass->rel = table_open(pass->versions->relid, RowExclusiveLock);
 	pass->index = index_open(pass->versions->index, RowExclusiveLock);
+	al_version_begin_search(&pass->search, pass->versions, pass->rel, pass->index);
 	pass->slot = table_slot_create(pass->rel, NULL);
 }
 
@@ -72,6 +74,7 @@ static void
 close_versions(Pass *pass)
 {
 	ExecDropSingleTupleTableSlot(pass->slot);
+	al_version_end_search(&pass->search);
 	index_close(pass->index, NoLock);
 	table_close(pass->rel, NoLock);
 }
@@ -156,7 +159,7 @@ sync_row(Pass *pass, TupleTableSlot *row)
 	Datum		key[INDEX_MAX_KEYS];
 
 	al_version_key(pass->versions, row, key);
-	al_version_find(pass->versions, pass->rel, pass->index, key, &record);
+	al_version_search(&pass->search, key, &record);
 	if (record.found)
 	{
 		tuplesort_putdatum(pass->current, Int64GetDatum(place(&record.tid)), false);
@@ -181,7 +184,7 @@ refresh_row(Pass *pass, TupleTableSlot *row)
 	HeapTuple	tuple;
 
 	al_version_key(versions, row, key);
-	al_version_find(versions, pass->rel, pass->index, key, &record);
+	al_version_search(&pass->search, key, &record);
 	if (!record.found || record.operation == AL_DELETED)
 		return;
 	fetch_version(pass, &record);

@@ -1,0 +1,178 @@
+/*
+ * version_past.c
+ *		Changes that a later command of the same transaction has overtaken.
+ *
+ * A statement run from inside another (trigger, function) is delivered before
+ * it.  What it has changed again by then is past, and makes no version: a new
+ * row says so itself; of a deleted row its key does, which has come again.  All
+ * other changes of a record come in the order of their commands.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "executor/tuptable.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "audit_log.h"
+
+/* keys that came to a table: a deleted one may be among them again */
+typedef struct Arrivals
+{
+	Oid			root;
+	CommandId	latest;
+} Arrivals;
+
+static List *arrivals = NIL;	/* in TopTransactionContext */
+
+/* Has a later command of ours changed or deleted the row that a change made? */
+bool
+al_version_past_row(TupleTableSlot *slot)
+{
+	/* on its page, where it stands as it is now */
+	HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
+
+	return !(row->t_infomask & HEAP_XMAX_INVALID) &&
+		!HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(row));
+}
+
+/* A key has come to the table: by INSERT, or by UPDATE of a key. */
+void
+al_version_past_arrival(const AlTable *table, CommandId command)
+{
+	MemoryContext old;
+	Arrivals   *arrived;
+	ListCell   *lc;
+
+	foreach(lc, arrivals)
+	{
+		arrived = lfirst(lc);
+		if (arrived->root == table->root)
+		{
+			arrived->latest = Max(arrived->latest, command);
+			return;
+		}
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	arrived = palloc(sizeof(Arrivals));
+	arrived->root = table->root;
+	arrived->latest = command;
+	arrivals = lappend(arrivals, arrived);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The index of a relation that holds the table's key, and which of the
+ * versions' key columns each of its columns is.
+ */
+static Relation
+open_key_index(Relation rel, const AlVersions *versions, int *places)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		usable = form->indisunique && form->indimmediate && form->indisvalid &&
+			form->indnkeyatts == versions->nkeys &&
+			RelationGetIndexPredicate(index) == NIL;
+
+		for (int i = 0; usable && i < versions->nkeys; i++)
+		{
+			AttrNumber	attnum = form->indkey.values[i];
+
+			places[i] = -1;
+			for (int k = 0; attnum > 0 && k < versions->nkeys; k++)
+				if (strcmp(NameStr(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attname),
+						   NameStr(TupleDescAttr(versions->desc, versions->keys[k].attnum - 1)->attname)) == 0)
+					places[i] = k;
+			usable = places[i] >= 0;
+		}
+		if (usable)
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	return NULL;
+}
+
+/* Was a row with this key inserted by a command of ours after that one? */
+static bool
+came_into(Relation rel, const AlVersions *versions, const Datum *key, CommandId command)
+{
+	int			places[INDEX_MAX_KEYS];
+	ScanKeyData scankeys[INDEX_MAX_KEYS];
+	Relation	index = open_key_index(rel, versions, places);
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	bool		found = false;
+
+	if (index == NULL)
+		return false;
+	for (int i = 0; i < versions->nkeys; i++)
+	{
+		Oid			operator = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
+												   index->rd_opcintype[i], BTEqualStrategyNumber);
+
+		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+							   index->rd_indcollation[i], get_opcode(operator), key[places[i]]);
+	}
+	slot = table_slot_create(rel, NULL);
+	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, versions->nkeys);
+	index_rescan(scan, scankeys, versions->nkeys, NULL, 0);
+	while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
+
+		found = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row)) &&
+			HeapTupleHeaderGetCmin(row) > command;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* Had a key that this command took away come again before that was delivered? */
+bool
+al_version_past_key(const AlTable *table, const AlVersions *versions, const Datum *key,
+			   CommandId command)
+{
+	CommandId	latest = 0;
+	List	   *relids;
+	ListCell   *lc;
+	bool		found = false;
+
+	foreach(lc, arrivals)
+		if (((Arrivals *) lfirst(lc))->root == table->root)
+			latest = ((Arrivals *) lfirst(lc))->latest;
+	if (latest <= command)
+		return false;			/* the usual way */
+
+	relids = get_rel_relkind(table->root) == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(table->root, AccessShareLock, NULL) : list_make1_oid(table->root);
+	foreach(lc, relids)
+	{
+		Relation	rel = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			found = found || came_into(rel, versions, key, command);
+		table_close(rel, NoLock);
+	}
+	return found;
+}
+
+void
+al_version_past_end_transaction(void)
+{
+	arrivals = NIL;				/* went with TopTransactionContext */
+}

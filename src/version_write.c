@@ -1,0 +1,533 @@
+/*
+ * version_write.c
+ *		Writes version tables: from the same change, under the same transaction
+ *		row and at the same times as the log.
+ *
+ * What a change makes of its records waits in a buffer, as the log's entries do
+ * (writer.c), and with the same rule: a version is written under the
+ * (sub)transaction that made the change.
+ *
+ * Several changes of a record under one transaction row make one version, of
+ * their net effect; the row written for the first is overwritten by the next.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "audit_log.h"
+
+#define AL_VERSION_ENTRIES 1000
+#define AL_VERSION_BYTES (2 * 1024 * 1024)
+#define AL_VERSION_BUCKETS 2048 /* power of two */
+
+/* a version to be written */
+typedef struct Change
+{
+	AlVersions *versions;
+	int64		transaction_id;
+	TimestampTz timestamp;
+	bool		present;		/* afterwards */
+	AlVersionRecord record;		/* before */
+	HeapTuple	row;			/* its own columns still NULL */
+	SubTransactionId subid;
+	SubTransactionId written;	/* the subtransaction further in that needed it
+								 * written already, or its surviving parent */
+	uint32		hash;
+	int			next;			/* in the same bucket, -1: none */
+} Change;
+
+static Change *buffer = NULL;	/* in buffer_cxt */
+static int	buffer_used = 0;
+static int	buffer_room = 0;
+static Size buffer_bytes = 0;
+static MemoryContext buffer_cxt = NULL;
+static int	buckets[AL_VERSION_BUCKETS];	/* newest of each, valid while
+											 * buffer_used > 0 */
+static bool merged = false;		/* a subtransaction's changes joined ours: one
+								 * record may be there twice */
+
+/* ---- writing ---- */
+
+typedef struct Writing
+{
+	AlVersions *versions;
+	AlTarget   *target;
+	Relation	rel;
+	Relation	index;
+	AlVersionSearch search;
+	int			nrows;			/* in the target, to be inserted */
+} Writing;
+
+static void
+insert_rows(Writing *writing)
+{
+	if (writing->nrows > 0)
+		al_target_insert(writing->target, writing->nrows);
+	writing->nrows = 0;
+}
+
+/* Puts tuple in the place of the version found for a record. */
+static void
+replace_row(Writing *writing, AlVersionRecord *record, HeapTuple tuple)
+{
+	/* what this command has written is not its to change */
+	if (record->ours && record->command >= GetCurrentCommandId(true))
+		CommandCounterIncrement();
+	al_target_update(writing->target, &record->tid, tuple);
+}
+
+/* Closes the version found for a record, in the slot, where the next one begins. */
+static void
+close_version(Writing *writing, AlVersionRecord *record, int64 transaction_id, TimestampTz until)
+{
+	AlVersions *versions = writing->versions;
+	TupleTableSlot *slot = writing->search.slot;
+	int			columns[2] = {versions->own[AL_VERSION_END_TRANSACTION], versions->own[AL_VERSION_TO]};
+	Datum		values[2] = {Int64GetDatum(transaction_id), TimestampTzGetDatum(until)};
+	bool		nulls[2] = {false, false};
+	HeapTuple	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL),
+												  versions->desc, 2, columns, values, nulls);
+
+	ExecClearTuple(slot);
+	replace_row(writing, record, tuple);
+}
+
+/* The version that the change found; looked up again where others came since. */
+static void
+fetch_version(Writing *writing, Change *change)
+{
+	AlVersions *versions = writing->versions;
+	AlVersionRecord *record = &change->record;
+	Datum		key[INDEX_MAX_KEYS];
+	bool		isnull;
+
+	if (record->looked == al_version_writes && !record->found)
+		return;
+	if (record->looked == al_version_writes &&
+		table_tuple_fetch_row_version(writing->rel, &record->tid, SnapshotSelf,
+									  writing->search.slot))
+		return;
+	for (int i = 0; i < versions->nkeys; i++)
+		key[i] = heap_getattr(change->row, versions->keys[i].attnum, versions->desc, &isnull);
+	al_version_search(&writing->search, key, record);
+}
+
+static void
+write_change(Writing *writing, Change *change)
+{
+	AlVersions *versions = writing->versions;
+	AlVersionRecord *record = &change->record;
+	int			columns[4] = {versions->own[AL_VERSION_TRANSACTION], versions->own[AL_VERSION_OPERATION],
+	versions->own[AL_VERSION_FROM], versions->own[AL_VERSION_END_TRANSACTION]};
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, true};
+	TimestampTz from = change->timestamp;
+	bool		before = false;
+	bool		again;
+	HeapTuple	row;
+
+	fetch_version(writing, change);
+	if (record->found && record->id > change->transaction_id)
+	{
+		/* written by other hands than ours: the next try will have a higher one */
+		al_session_pass_id(record->id);
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a version in table \"%s\" has a higher id than the change that follows it",
+						RelationGetRelationName(writing->rel)),
+				 errhint("Try again.")));
+	}
+
+	again = record->found && record->id == change->transaction_id;
+	if (again)
+	{
+		from = record->valid_from;
+		before = record->before;
+	}
+	else if (record->found)
+	{
+		from = Max(from, record->valid_from + 1);
+		before = record->operation != AL_DELETED;
+	}
+	values[0] = Int64GetDatum(change->transaction_id);
+	values[1] = Int16GetDatum(!change->present ? AL_DELETED : before ? AL_UPDATED : AL_INSERTED);
+	values[2] = TimestampTzGetDatum(from);
+	values[3] = (Datum) 0;
+	row = heap_modify_tuple_by_cols(change->row, versions->desc, 4, columns, values, nulls);
+	if (again)
+		replace_row(writing, record, row);
+	else
+	{
+		if (record->found)
+			close_version(writing, record, change->transaction_id, from);
+		al_target_store(writing->target, writing->nrows++, row);
+	}
+}
+
+/* The columns are looked at where versions are prepared. */
+static void
+check_nothing(Relation rel)
+{
+	(void) rel;
+}
+
+/*
+ * Writes n changes of one version table; one record may be there more than once
+ * only where that is said.
+ */
+static void
+write_changes(Change **changes, int n, bool repeated)
+{
+	Writing		writing = {.target = al_target_open(changes[0]->versions->relid, check_nothing)};
+
+	writing.rel = al_target_relation(writing.target);
+	writing.index = index_open(changes[0]->versions->index, RowExclusiveLock);
+	al_version_begin_search(&writing.search, changes[0]->versions, writing.rel, writing.index);
+	for (int i = 0; i < n; i++)
+	{
+		/* of partitions, with the same columns at the same places */
+		writing.versions = changes[i]->versions;
+		if (repeated)
+		{
+			insert_rows(&writing);
+			changes[i]->record.looked = 0;
+		}
+		write_change(&writing, changes[i]);
+	}
+	al_version_end_search(&writing.search);
+	insert_rows(&writing);
+	index_close(writing.index, NoLock);
+	al_target_close(writing.target);
+}
+
+static void
+write_all(Change **changes, int n, bool repeated)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log versions",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Change	  **some = palloc(sizeof(Change *) * n);
+	bool		pushed = false;
+
+	/* toasting wants a snapshot, which a commit does not have */
+	if (!ActiveSnapshotSet())
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pushed = true;
+	}
+	for (int left = n; left > 0;)
+	{
+		Oid			relid = changes[0]->versions->relid;
+		int			taken = 0;
+		int			kept = 0;
+
+		for (int i = 0; i < left; i++)
+			if (changes[i]->versions->relid == relid)
+				some[taken++] = changes[i];
+			else
+				changes[kept++] = changes[i];
+		write_changes(some, taken, repeated);
+		left = kept;
+	}
+	al_version_writes++;
+	if (pushed)
+		PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+/* ---- the buffer ---- */
+
+static void
+link_change(int i)
+{
+	int		   *bucket = &buckets[buffer[i].hash & (AL_VERSION_BUCKETS - 1)];
+
+	if (i == 0)
+		memset(buckets, -1, sizeof(buckets));
+	buffer[i].next = *bucket;
+	*bucket = i;
+}
+
+/* Drops the changes of subid, and those written for good, from the buffer. */
+static void
+forget_changes(SubTransactionId subid)
+{
+	int			kept = 0;
+	int			n = buffer_used;
+
+	for (int i = 0; i < n; i++)
+		kept += buffer[i].subid != subid && buffer[i].subid != buffer[i].written;
+	if (kept == 0)
+	{
+		if (buffer_cxt != NULL)
+			MemoryContextReset(buffer_cxt);
+		buffer = NULL;
+		buffer_used = buffer_room = 0;
+		buffer_bytes = 0;
+		merged = false;
+		return;
+	}
+	if (kept == n)
+		return;
+	buffer_bytes = 0;
+	buffer_used = 0;
+	for (int i = 0; i < n; i++)
+		if (buffer[i].subid != subid && buffer[i].subid != buffer[i].written)
+		{
+			buffer[buffer_used] = buffer[i];
+			link_change(buffer_used);
+			buffer_bytes += buffer[buffer_used].row->t_len;
+			buffer_used++;
+		}
+		else
+			heap_freetuple(buffer[i].row);
+}
+
+/* Writes what the current (sub)transaction has buffered. */
+void
+al_version_flush(void)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Change	  **mine;
+	int			n = 0;
+
+	if (buffer_used == 0)
+		return;
+	mine = palloc(sizeof(Change *) * buffer_used);
+	for (int i = 0; i < buffer_used; i++)
+		if (buffer[i].subid == subid)
+			mine[n++] = &buffer[i];
+	if (n > 0)
+	{
+		write_all(mine, n, merged);
+		forget_changes(subid);
+	}
+	pfree(mine);
+}
+
+static uint32
+hash_key(const AlVersions *versions, const Datum *key)
+{
+	uint32		hash = versions->relid;
+
+	for (int i = 0; i < versions->nkeys; i++)
+		hash = hash_combine(hash, datum_image_hash(key[i], versions->keys[i].byval,
+												   versions->keys[i].len));
+	return hash;
+}
+
+/*
+ * The buffered change of the record that a further one may join, NULL if none.
+ * One of a (sub)transaction further out cannot be joined, since this one may
+ * be rolled back without it; it must come before this one all the same.  So it
+ * is written here and now, and once more by its own level if this one does not
+ * live.
+ */
+static Change *
+find_change(AlVersions *versions, const Datum *key, uint32 hash)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Change	   *mine = NULL;
+
+	if (buffer_used == 0)
+		return NULL;
+	for (int i = buckets[hash & (AL_VERSION_BUCKETS - 1)]; i >= 0; i = buffer[i].next)
+	{
+		Change	   *change = &buffer[i];
+		Datum		other[INDEX_MAX_KEYS];
+		bool		isnull;
+
+		if (change->hash != hash || change->versions->relid != versions->relid)
+			continue;
+		for (int k = 0; k < versions->nkeys; k++)
+			other[k] = heap_getattr(change->row, versions->keys[k].attnum, versions->desc, &isnull);
+		if (!al_version_same_key(versions, key, other))
+			continue;
+		if (change->subid == subid)
+		{
+			/* the newest comes first */
+			if (mine == NULL)
+				mine = change;
+		}
+		else if (change->written == InvalidSubTransactionId)
+		{
+			Change	   *again = change;
+
+			change->record.looked = 0;
+			write_all(&again, 1, false);
+			change->record.looked = 0;
+			change->written = subid;
+		}
+	}
+	return mine;
+}
+
+/* A row of the version table, its own columns NULL; in CurrentMemoryContext. */
+static HeapTuple
+make_row(const AlVersions *versions, TupleTableSlot *slot)
+{
+	int			natts = versions->desc->natts;
+	Datum	   *values = palloc0(sizeof(Datum) * natts);
+	bool	   *nulls = palloc(sizeof(bool) * natts);
+	HeapTuple	tuple;
+
+	slot_getsomeattrs(slot, versions->last_source);
+	for (int i = 0; i < natts; i++)
+	{
+		AttrNumber	source = versions->source[i];
+
+		nulls[i] = source == 0 || slot->tts_isnull[source - 1];
+		if (!nulls[i])
+			values[i] = slot->tts_values[source - 1];
+	}
+	tuple = heap_form_tuple(versions->desc, values, nulls);
+	pfree(values);
+	pfree(nulls);
+	return tuple;
+}
+
+/*
+ * One record's new state: kept for the flush, or joined to what waits there.
+ * Its values are the slot's, or row's.
+ */
+void
+al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present,
+			   const Datum *key, TupleTableSlot *slot, HeapTuple row, const AlEntry *entry)
+{
+	uint64		looked = record->looked;
+	uint32		hash = 0;
+	Change	   *change = NULL;
+	MemoryContext old;
+
+	if (versions->image_keys)
+	{
+		hash = hash_key(versions, key);
+		change = find_change(versions, key, hash);
+	}
+	if (change != NULL && change->transaction_id != entry->transaction_id)
+	{
+		al_version_flush();
+		change = NULL;
+	}
+	if (change == NULL && (buffer_used >= AL_VERSION_ENTRIES || buffer_bytes > AL_VERSION_BYTES))
+	{
+		uint64		before = al_version_writes;
+
+		al_version_flush();
+		if (looked == before)	/* this record was not among them */
+			looked = al_version_writes;
+	}
+
+	if (buffer_cxt == NULL)
+		buffer_cxt = AllocSetContextCreate(TopTransactionContext, "audit_log version buffer",
+										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(buffer_cxt);
+	if (change != NULL)
+	{
+		buffer_bytes -= change->row->t_len;
+		heap_freetuple(change->row);
+	}
+	else
+	{
+		if (buffer_used == buffer_room)
+		{
+			buffer_room = buffer_room ? buffer_room * 2 : 16;
+			buffer = buffer ? repalloc(buffer, sizeof(Change) * buffer_room) :
+				palloc(sizeof(Change) * buffer_room);
+		}
+		change = &buffer[buffer_used];
+		change->transaction_id = entry->transaction_id;
+		change->timestamp = entry->timestamp;
+		change->record = *record;
+		change->record.looked = looked;
+		change->subid = GetCurrentSubTransactionId();
+		change->written = InvalidSubTransactionId;
+		change->hash = hash;
+		link_change(buffer_used++);
+	}
+	change->versions = versions;
+	change->present = present;
+	change->row = row ? heap_copytuple(row) : make_row(versions, slot);
+	buffer_bytes += change->row->t_len;
+	MemoryContextSwitchTo(old);
+
+	/* where equal keys may look different, the next one could not be told */
+	if (!versions->image_keys)
+		al_version_flush();
+}
+
+/* The versions of a change that has been looked at and attributed. */
+void
+al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
+			   TupleTableSlot *old, TupleTableSlot *new, const AlEntry *entry)
+{
+	AlVersions *versions = al_version_of(table);
+	Datum		key[INDEX_MAX_KEYS];
+
+	if (action == AL_INSERT || look->key_changed)
+		al_version_past_arrival(table, entry->command);
+	if (action == AL_DELETE || look->key_changed)
+	{
+		al_version_key(versions, old, key);
+		if (!al_version_past_key(table, versions, key, entry->command))
+			al_version_put(versions, &look->record[0], false, key, old, NULL, entry);
+	}
+	if (action != AL_DELETE && !al_version_past_row(new))
+	{
+		al_version_key(versions, new, key);
+		al_version_put(versions, &look->record[look->key_changed ? 1 : 0], true,
+					   key, new, NULL, entry);
+	}
+}
+
+/* ---- following the transaction ---- */
+
+void
+al_version_end_transaction(void)
+{
+	buffer = NULL;
+	buffer_cxt = NULL;			/* went with TopTransactionContext */
+	buffer_used = buffer_room = 0;
+	buffer_bytes = 0;
+	merged = false;
+	al_version_past_end_transaction();
+}
+
+void
+al_version_commit_sub(SubTransactionId subid, SubTransactionId parent)
+{
+	for (int i = 0; i < buffer_used; i++)
+	{
+		if (buffer[i].subid == subid)
+		{
+			buffer[i].subid = parent;
+			merged = true;
+		}
+		if (buffer[i].written == subid)
+			buffer[i].written = parent;
+	}
+	if (buffer_used > 0)
+		forget_changes(InvalidSubTransactionId);
+}
+
+void
+al_version_abort_sub(SubTransactionId subid)
+{
+	for (int i = 0; i < buffer_used; i++)
+		if (buffer[i].written == subid)
+			buffer[i].written = InvalidSubTransactionId;
+	if (buffer_used > 0)
+		forget_changes(subid);
+}
