@@ -1398,6 +1398,12 @@ CREATE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed text, unfollow
                 PERFORM audit_log._note_switched(root);
                 CONTINUE;
             END IF;
+            -- of a partition by itself only names and triggers are followed; a look at its sisters
+            -- would make the commands of a restore in parallel wait for each other
+            CONTINUE WHEN root <> target AND renamed IS NULL AND (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = target)
+                AND command.command_tag = 'ALTER TABLE' AND NOT EXISTS (
+                    SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgenabled IN ('D', 'R')
+                       AND t.tgfoid IN ('audit_log.capture()'::regprocedure, 'audit_log.capture_truncate()'::regprocedure));
             SELECT n.nspname, c.relname INTO schema, name
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
             IF command.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') THEN
