@@ -300,6 +300,38 @@ sub print_ratios
 		push @rows, [ $c->{name}, map { spread($self->ratios($_->{id}, $c->{id})) } @works ];
 	}
 	table([ '', map { $_->{name} } @works ], @rows);
+	table([ 'bytes a change: WAL + page images; log', map { $_->{name} } @works ],
+		map { my $c = $_; [ $c->{name}, map { $self->sizes($_->{id}, $c->{id}) } @works ] } @{ $self->{contestants} });
+	$self->print_ahead(@works);
+}
+
+# What a change of this work writes: the WAL of the tracked table too, and the log in all its parts
+sub sizes
+{
+	my ($self, $work, $id) = @_;
+	my $w = $self->{weight}{$work}{$id} or return '-';
+	my $log = $w->{heap} + $w->{index} + $w->{toast};
+	return sprintf('%.0f + %.0f; %s', $w->{wal}, $w->{images}, $log ? sprintf('%.0f', $log) : '-');
+}
+
+# Where does a peer that logs these works do better?
+sub print_ahead
+{
+	my ($self, @works) = @_;
+	my (@behind, $rows);
+	for my $work (@works)
+	{
+		my $sign = $work->{unit} eq 'tps' ? 1 : -1;
+		my $ours = $self->ratios($work->{id}, 'audit_log');
+		for my $c (grep { $_->{peer} && !grep { !$_ } @{ $_->{per} }{ keys %{ $work->{changes} } } } @{ $self->{contestants} })
+		{
+			my $theirs = $self->ratios($work->{id}, $c->{id});
+			next if !@$ours || !@$theirs;
+			$rows++;
+			push @behind, "$work->{name}: $c->{name}" if $sign * median(@$theirs) >= $sign * median(@$ours);
+		}
+	}
+	paragraph(@behind ? 'Ahead of audit_log: ' . join('; ', @behind) . ".\n" : "audit_log is ahead of every peer that logs the work, in all $rows comparisons.\n") if $rows;
 }
 
 sub selected

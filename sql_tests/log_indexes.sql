@@ -106,6 +106,21 @@ INSERT INTO u VALUES (20003, 2);
 COMMIT;
 SELECT id, v FROM u WHERE id BETWEEN 20000 AND 21999 ORDER BY id;
 SELECT record_id, changes FROM audit_log.audit_logs WHERE relation = 'u'::regclass AND record_id::int BETWEEN 20000 AND 21999 ORDER BY id;
+-- what such failures had in memory goes with their level
+CREATE FUNCTION fail_often() RETURNS TABLE (of_failures bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO u VALUES (30000, 0);
+    FOR i IN 1 .. 20 LOOP
+        BEGIN
+            INSERT INTO u SELECT 30000 + g, CASE g WHEN 900 THEN -666 ELSE g END FROM generate_series(1, 900) g;
+        EXCEPTION WHEN SQLSTATE 'ZZ001' THEN NULL;
+        END;
+    END LOOP;
+    RETURN QUERY SELECT count(*) FROM pg_backend_memory_contexts WHERE name LIKE 'audit_log buffer%';
+END
+$$;
+SELECT * FROM fail_often();
+SELECT record_id FROM audit_log.audit_logs WHERE relation = 'u'::regclass AND record_id >= '30000' AND length(record_id) = 5 ORDER BY id;
 DROP INDEX audit_log.picky_idx;
 INSERT INTO u VALUES (20004, -666);
 -- a unique one is obeyed; one that is not ready, or gone, is not missed
@@ -120,6 +135,24 @@ INSERT INTO w VALUES (2, 'only one');
 REINDEX TABLE CONCURRENTLY :partition;
 INSERT INTO w VALUES (3, 'only one');
 SELECT verify_trees();
+
+-- what the log's indexes evaluate is its owner's: no right of the writer's is asked for
+CREATE ROLE regress_log_indexes;
+GRANT USAGE ON SCHEMA log_indexes TO regress_log_indexes;
+GRANT INSERT ON w TO regress_log_indexes;
+REVOKE EXECUTE ON FUNCTION audit_log.key_le(text, text), audit_log.key_gt(text, text) FROM PUBLIC;
+CREATE FUNCTION who(command int) RETURNS name LANGUAGE sql IMMUTABLE AS $$ SELECT current_user $$;
+REVOKE EXECUTE ON FUNCTION who(int) FROM PUBLIC;
+CREATE INDEX who_idx ON :partition (log_indexes.who(command)) WHERE log_indexes.who(7) <> 'regress_log_indexes' AND record_id = 'not there';
+\c -
+SET ROLE regress_log_indexes;
+INSERT INTO log_indexes.w VALUES (50, 'a writer');
+RESET ROLE;
+SET client_min_messages = warning;
+SET search_path = log_indexes;
+GRANT EXECUTE ON FUNCTION audit_log.key_le(text, text), audit_log.key_gt(text, text) TO PUBLIC;
+DROP INDEX audit_log.who_idx;
+SELECT changes FROM audit_log.audit_logs WHERE relation = 'w'::regclass AND record_id = '50';
 
 -- an index may even evaluate what changes tracked rows: each is logged once
 CREATE TABLE counted (id int PRIMARY KEY, n int);
@@ -156,3 +189,4 @@ INSERT INTO w VALUES (4, 'there');
 SELECT (SELECT count(*) FROM (SELECT record_image_eq(a, b) AS same FROM t a FULL JOIN audit_log.rebuild(NULL::t) b USING (id)) x WHERE same IS NOT TRUE) AS t,
        (SELECT count(*) FROM (SELECT record_image_eq(a, b) AS same FROM w a FULL JOIN audit_log.rebuild(NULL::w) b USING (id)) x WHERE same IS NOT TRUE) AS w;
 DROP SCHEMA log_indexes CASCADE;
+DROP ROLE regress_log_indexes;

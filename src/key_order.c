@@ -6,11 +6,12 @@
  * the numbers do, so that rows written in the order of their keys come to
  * neighbouring places, and fill pages that are not split again.
  *
- * And it serves to say in the predicate of an index that a key is short, so that the planner can prove it of a query's record_id = '…'.  A
- * B-tree takes no entry of more than a third of a page, and a record's id may
- * be longer; of ordinary keys it finds those of one table alone, which the
- * hash index on record_id cannot.  The planner proves such a predicate only by
- * operators that stand in one B-tree family with the query's "=".
+ * And it serves to say in the predicate of an index that a key is short, so
+ * that the planner can prove it of a query's record_id = '…'.  A B-tree takes
+ * no entry of more than a third of a page, and a record's id may be longer; of
+ * ordinary keys it finds those of one table alone, which the hash index on
+ * record_id cannot.  The planner proves such a predicate only by operators
+ * that stand in one B-tree family with the query's "=".
  */
 #include "postgres.h"
 

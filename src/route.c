@@ -115,6 +115,7 @@ al_route_lock(TimestampTz timestamp, TimestampTz *from, TimestampTz *to)
 		LockRelationOid(locked, RowExclusiveLock);
 		/* before the look, so that what changes meanwhile is not missed */
 		route.parent = change;
+		route.from = route.to;	/* serves no time yet */
 		route.valid = true;
 		partition = find_partition(parent, timestamp, from, to);
 	} while (partition != locked);

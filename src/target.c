@@ -76,6 +76,7 @@ typedef struct KeptTarget
 
 static HTAB *targets = NULL;
 static int	nopen = 0;			/* how many are open, of whatever kind */
+static uint64 forgotten = 0;	/* how often any was to be forgotten */
 
 /* ---- making a target ---- */
 
@@ -196,6 +197,7 @@ al_target_forget(Oid relid)
 	HASH_SEQ_STATUS seq;
 	KeptTarget *entry;
 
+	forgotten++;
 	hash_seq_init(&seq, targets);
 	while ((entry = hash_seq_search(&seq)) != NULL)
 	{
@@ -206,6 +208,25 @@ al_target_forget(Oid relid)
 			concerned = target->indexes[i].relid == relid;
 		if (concerned)
 			target->valid = false;
+	}
+}
+
+/* Those that were forgotten, and are of no use any more. */
+static void
+drop_forgotten(void)
+{
+	HASH_SEQ_STATUS seq;
+	KeptTarget *entry;
+
+	hash_seq_init(&seq, targets);
+	while ((entry = hash_seq_search(&seq)) != NULL)
+	{
+		AlTarget   *target = entry->target;
+
+		if (target->valid || target->open)
+			continue;
+		hash_search(targets, &entry->relid, HASH_REMOVE, NULL);
+		MemoryContextDelete(target->cxt);
 	}
 }
 
@@ -220,19 +241,23 @@ get_target(Relation rel, AlTargetCheck check)
 	Oid			relid = RelationGetRelid(rel);
 	KeptTarget *entry = hash_search(targets, &relid, HASH_FIND, NULL);
 	AlTarget   *target;
+	uint64		before = forgotten;
 
-	if (entry != NULL && entry->target->valid && !entry->target->open)
-		return entry->target;
 	if (entry != NULL && entry->target->open)
 		return make_target(rel, TopTransactionContext, check);
-	if (entry != NULL)
-	{
-		target = entry->target;
-		hash_search(targets, &relid, HASH_REMOVE, NULL);
-		MemoryContextDelete(target->cxt);
-	}
+	if (entry != NULL && entry->target->valid)
+		return entry->target;
+
+	/*
+	 * Looking at indexes takes locks, and that reads invalidations: one that
+	 * comes meanwhile (an index is ready for entries now) may be about what
+	 * has been looked at already.  Then the target serves this once: whoever
+	 * makes an index waits for the transactions that have not seen it.
+	 */
+	drop_forgotten();
 	target = make_target(rel, TopMemoryContext, check);
-	target->kept = target->valid = true;
+	target->kept = true;
+	target->valid = forgotten == before;
 	entry = hash_search(targets, &relid, HASH_ENTER, NULL);
 	entry->target = target;
 	return target;
@@ -248,22 +273,27 @@ AlTarget *
 al_target_open(Oid relid, AlTargetCheck check)
 {
 	Relation	rel = table_open(relid, RowExclusiveLock);
-	AlTarget   *target = get_target(rel, check);
+	AlTarget   *target;
+	Oid			user;
+	int			security;
+
+	/*
+	 * What indexes evaluate, and what is compiled for it, is the owner's of the
+	 * relation: nothing that can be revoked stands between a change and its
+	 * log.  An error restores the user with the (sub)transaction.
+	 */
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   security | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	target = get_target(rel, check);
 
 	nopen++;
 	target->open = true;
 	target->opened_in = GetCurrentSubTransactionId();
 	target->rel = rel;
-
-	/*
-	 * What indexes evaluate is evaluated as the owner of the relation: nothing
-	 * that can be revoked stands between a change and its log.  An error
-	 * restores the user with the (sub)transaction.
-	 */
-	GetUserIdAndSecContext(&target->user, &target->security);
-	SetUserIdAndSecContext(rel->rd_rel->relowner,
-						   target->security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+	target->user = user;
+	target->security = security;
 	return target;
 }
 
@@ -330,13 +360,15 @@ insert_by_page(AlTarget *target, TargetIndex *index, int n)
 			for (int i = start; i < end; i++)
 			{
 				bool		isnull;
-				int64		value = DatumGetInt64(slot_getattr(target->slots[i], attnum, &isnull));
+				Datum		datum = slot_getattr(target->slots[i], attnum, &isnull);
+				int64		value;
 
 				if (isnull)
 				{
 					extremes = bms_add_member(extremes, i - start);
 					continue;
 				}
+				value = DatumGetInt64(datum);
 				if (least < 0 || value < min)
 				{
 					least = i;

@@ -192,38 +192,44 @@ entry_bytes(const AlEntry *entry)
  * What a change's tuple looks like.  The key before comes last, and a tuple
  * that has none ends before it: columns that a tuple does not have read as
  * NULL, and a row without a NULL needs no bitmap, which here would be eight
- * bytes.  An enum is stored as an OID is.
+ * bytes.  So there are two shapes.  An enum is stored as an OID is.
  */
+static TupleDesc whole_shape = NULL;	/* both set when both are made */
+static TupleDesc short_shape = NULL;
+
 static TupleDesc
-change_shape(void)
+make_shape(int natts)
 {
-	static TupleDesc shape = NULL;
 	static const Oid types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, INT4OID, OIDOID,
 	INT4OID, TEXTOID, JSONBOID, TEXTOID};
+	TupleDesc	shape = CreateTemplateTupleDesc(natts);
 
-	if (shape == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		TupleDesc	made = CreateTemplateTupleDesc(Natts_al_change);
-
-		for (int i = 0; i < Natts_al_change; i++)
-			TupleDescInitEntry(made, i + 1, change_columns[i], types[i], -1, 0);
-		AL_TUPLE_DESC_FINALIZE(made);
-		MemoryContextSwitchTo(old);
-		shape = made;
-	}
+	for (int i = 0; i < natts; i++)
+		TupleDescInitEntry(shape, i + 1, change_columns[i], types[i], -1, 0);
+	AL_TUPLE_DESC_FINALIZE(shape);
 	return shape;
+}
+
+static void
+make_shapes(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc	whole = make_shape(Natts_al_change);
+
+	short_shape = make_shape(Natts_al_change - 1);
+	whole_shape = whole;
+	MemoryContextSwitchTo(old);
 }
 
 /* The change as a tuple, all but its id. */
 static HeapTuple
 form_change(const AlEntry *entry)
 {
-	TupleDesc	shape = change_shape();
 	Datum		values[Natts_al_change];
 	bool		nulls[Natts_al_change] = {0};
-	HeapTuple	tuple;
 
+	if (whole_shape == NULL)
+		make_shapes();
 	values[Anum_al_change_id - 1] = Int64GetDatum(0);
 	values[Anum_al_change_transaction_id - 1] = Int64GetDatum(entry->transaction_id);
 	values[Anum_al_change_timestamp - 1] = TimestampTzGetDatum(entry->timestamp);
@@ -237,12 +243,72 @@ form_change(const AlEntry *entry)
 	nulls[Anum_al_change_changes - 1] = entry->changes == NULL;
 	values[Anum_al_change_old_record_id - 1] = PointerGetDatum(entry->old_record_id);
 
-	if (entry->old_record_id != NULL)
-		return heap_form_tuple(shape, values, nulls);
-	shape->natts--;
-	tuple = heap_form_tuple(shape, values, nulls);
-	shape->natts++;
-	return tuple;
+	return heap_form_tuple(entry->old_record_id ? whole_shape : short_shape, values, nulls);
+}
+
+/* A new, empty one; the old one is somebody else's, or gone. */
+static void
+begin_buffer(void)
+{
+	buffer = NULL;
+	buffer_cxt = NULL;
+	buffer_used = buffer_room = 0;
+	buffer_bytes = 0;
+}
+
+/*
+ * Takes what the current (sub)transaction has buffered out of the buffer;
+ * returns how many changes.  They are in a memory of their own, *cxt, which
+ * goes with the (sub)transaction if it fails.
+ */
+static int
+take_changes(BufferedChange **changes, MemoryContext *cxt)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	MemoryContext old;
+	int			n = 0;
+	int			kept = 0;
+
+	for (int i = 0; i < buffer_used; i++)
+		n += buffer[i].subid == subid;
+	if (n == 0)
+		return 0;
+
+	if (n == buffer_used)
+	{
+		/* the usual case: the buffer as a whole */
+		*changes = buffer;
+		*cxt = buffer_cxt;
+		MemoryContextSetParent(buffer_cxt, CurTransactionContext);
+		begin_buffer();
+		return n;
+	}
+
+	*cxt = AllocSetContextCreate(CurTransactionContext, "audit_log buffer of a level",
+								 ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(*cxt);
+	*changes = palloc(sizeof(BufferedChange) * n);
+	n = 0;
+	for (int i = 0; i < buffer_used; i++)
+		if (buffer[i].subid == subid)
+		{
+			(*changes)[n] = buffer[i];
+			(*changes)[n++].tuple = heap_copytuple(buffer[i].tuple);
+		}
+	MemoryContextSwitchTo(old);
+
+	for (int i = 0; i < buffer_used; i++)
+	{
+		if (buffer[i].subid != subid)
+			buffer[kept++] = buffer[i];
+		else
+		{
+			buffer_bytes -= buffer[i].tuple->t_len;
+			pfree(buffer[i].tuple);
+		}
+	}
+	buffer_used = kept;
+	return n;
 }
 
 /*
@@ -252,51 +318,14 @@ form_change(const AlEntry *entry)
 void
 al_writer_flush(void)
 {
-	SubTransactionId subid = GetCurrentSubTransactionId();
-	MemoryContext cxt = NULL;
-	BufferedChange *mine = buffer;
-	int			n = 0;
-	int			kept = 0;
+	BufferedChange *changes;
+	MemoryContext cxt;
+	int			n = take_changes(&changes, &cxt);
 
-	if (buffer_used == 0)
-		return;
-	for (int i = 0; i < buffer_used; i++)
-		n += buffer[i].subid == subid;
 	if (n == 0)
 		return;
-
-	if (n == buffer_used)
-	{
-		/* the usual case: the buffer as a whole */
-		cxt = buffer_cxt;
-		buffer = NULL;
-		buffer_cxt = NULL;
-		buffer_used = buffer_room = 0;
-		buffer_bytes = 0;
-	}
-	else
-	{
-		mine = palloc(sizeof(BufferedChange) * n);
-		n = 0;
-		for (int i = 0; i < buffer_used; i++)
-		{
-			if (buffer[i].subid != subid)
-				buffer[kept++] = buffer[i];
-			else
-			{
-				buffer_bytes -= buffer[i].tuple->t_len;
-				mine[n++] = buffer[i];
-			}
-		}
-		buffer_used = kept;
-	}
-
-	write_changes(mine, n);
-
-	if (cxt)
-		MemoryContextDelete(cxt);
-	else
-		pfree(mine);
+	write_changes(changes, n);
+	MemoryContextDelete(cxt);
 }
 
 /* Takes a change over; what entry points to is copied or written at once. */
@@ -325,10 +354,12 @@ al_writer_add(const AlEntry *entry)
 	old = MemoryContextSwitchTo(buffer_cxt);
 	if (buffer_used == buffer_room)
 	{
-		buffer_room = buffer_room ? buffer_room * 2 : 16;
+		int			room = buffer_room ? buffer_room * 2 : 16;
+
 		buffer = buffer ?
-			repalloc(buffer, sizeof(BufferedChange) * buffer_room) :
-			palloc(sizeof(BufferedChange) * buffer_room);
+			repalloc(buffer, sizeof(BufferedChange) * room) :
+			palloc(sizeof(BufferedChange) * room);
+		buffer_room = room;
 	}
 	change.tuple = form_change(entry);
 	MemoryContextSwitchTo(old);
@@ -341,10 +372,7 @@ al_writer_add(const AlEntry *entry)
 void
 al_writer_end_transaction(void)
 {
-	buffer = NULL;
-	buffer_cxt = NULL;			/* went with TopTransactionContext */
-	buffer_used = buffer_room = 0;
-	buffer_bytes = 0;
+	begin_buffer();				/* it went with TopTransactionContext */
 }
 
 void
