@@ -51,27 +51,27 @@ COMMENT ON FUNCTION audit_log._version_column(jsonb, text) IS 'the name that a v
 
 /*
  * The type that a version table has for a column.  A domain's constraints would
- * be checked by us for whoever altered the table, with our rights, and forbid
- * the NULL of a version older than its column: so of a domain that has any it
- * is the base type.
+ * be checked, and its default be evaluated, by us for whoever altered the table,
+ * with our rights, and forbid the NULL of a version older than its column: so of
+ * a domain that has any it is the base type.
  */
 CREATE FUNCTION audit_log._version_type(type oid, modifier integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         WITH RECURSIVE chain AS (
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, $2 AS modifier
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, $2 AS modifier
               FROM pg_type t WHERE t.oid = $1
             UNION ALL
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull,
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault,
                    CASE WHEN c.typtypmod >= 0 THEN c.typtypmod ELSE c.modifier END
               FROM chain c JOIN pg_type t ON t.oid = c.typbasetype
              WHERE c.typtype = 'd')
-        SELECT CASE WHEN EXISTS (SELECT FROM chain c WHERE c.typnotnull
+        SELECT CASE WHEN EXISTS (SELECT FROM chain c WHERE c.typtype = 'd' AND (c.typnotnull OR c.typdefault IS NOT NULL)
                                      OR EXISTS (SELECT FROM pg_constraint k WHERE k.contypid = c.oid))
                     THEN (SELECT format_type(c.oid, c.modifier) FROM chain c WHERE c.typtype <> 'd')
                     ELSE format_type($1, $2) END
     $$;
-COMMENT ON FUNCTION audit_log._version_type(oid, integer) IS 'a column''s type as version tables have it: of a domain with constraints the base type';
+COMMENT ON FUNCTION audit_log._version_type(oid, integer) IS 'a column''s type as version tables have it: of a domain with constraints or a default the base type';
 
 /* the columns of a table that its version table has, with type and collation */
 CREATE FUNCTION audit_log._version_sources(target regclass, settings jsonb,
@@ -105,6 +105,25 @@ CREATE FUNCTION audit_log._version_relation(target regclass, settings jsonb) RET
     $$;
 COMMENT ON FUNCTION audit_log._version_relation(regclass, jsonb) IS 'a table''s version table, NULL where there is none';
 
+/*
+ * Has a relation the shape of a version table, and our owner?  Any trigger can
+ * name any relation as its table's: what we own besides is not to be had so.
+ */
+CREATE FUNCTION audit_log._has_version_shape(relation regclass, settings jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT EXISTS (SELECT FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indnkeyatts > 1
+                         JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[i.indnkeyatts - 1]
+                                            AND k.attname = audit_log._version_column($2, 'transaction_id')
+                        WHERE c.oid = $1 AND c.relkind = 'r'
+                          AND c.relowner = (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass))
+           AND NOT EXISTS (SELECT FROM (VALUES ('transaction_id', 'int8'::regtype), ('end_transaction_id', 'int8'), ('operation_type', 'int2'),
+                                               ('valid_from', 'timestamptz'), ('valid_to', 'timestamptz')) v (name, type)
+                            WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.atttypid = v.type
+                                                 AND a.attname = audit_log._version_column($2, v.name)))
+    $$;
+COMMENT ON FUNCTION audit_log._has_version_shape(regclass, jsonb) IS 'has the relation a version table''s columns, key and owner?';
+
 /* is it the version table of a table that is or was tracked? */
 CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -112,15 +131,14 @@ CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
         -- one that was restored without the log is named by its table's trigger only
         SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class r ON r.relnamespace = c.relnamespace AND NOT r.relispartition
                          JOIN pg_trigger t ON t.tgrelid = r.oid AND t.tgname = 'audit_log_row'
-                                          AND t.tgfoid = 'audit_log.capture()'::regprocedure
-                        WHERE c.oid = $1 AND c.relowner = (SELECT l.relowner FROM pg_class l
-                                                            WHERE l.oid = 'audit_log.change'::regclass)
-                          AND audit_log._trigger_settings(r.oid, 'audit_log_row') ->> 'version_table' = c.relname)
+                                          AND t.tgfoid = 'audit_log.capture()'::regprocedure,
+                              LATERAL audit_log._trigger_settings(r.oid, 'audit_log_row') s (settings)
+                        WHERE c.oid = $1 AND s.settings ->> 'version_table' = c.relname
+                          AND audit_log._has_version_shape($1, s.settings))
             OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                          JOIN audit_log.tracked_table t ON t.table_schema = n.nspname
                                                        AND t.settings ->> 'version_table' = c.relname
-                        WHERE c.oid = $1 AND c.relowner = (SELECT l.relowner FROM pg_class l
-                                                            WHERE l.oid = 'audit_log.change'::regclass))
+                        WHERE c.oid = $1 AND audit_log._has_version_shape($1, t.settings))
     $$;
 COMMENT ON FUNCTION audit_log._is_version_table(regclass) IS 'is the relation the version table of a table that is or was tracked?';
 
@@ -536,6 +554,12 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
                 HINT = 'Name another: version_table => …';
         END IF;
         PERFORM audit_log._check_owner(caller, version_table);
+        -- what others have put on it since an older snapshot would be kept, and run with our rights
+        IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('cannot adopt version table %s in a transaction whose snapshot may be old', version_table),
+                HINT = 'Call audit_log.enable() in a transaction of the isolation level READ COMMITTED.';
+        END IF;
         SELECT t.tgname, p.oid::regprocedure AS function INTO object
           FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_class c ON c.oid = t.tgrelid
          WHERE t.tgrelid = target AND NOT t.tgisinternal AND p.proname = c.relname || '_audit' AND t.tgname = c.relname || '_trigger';
@@ -546,6 +570,15 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
         END IF;
 
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', version_table);
+        -- from here on what it evaluates is evaluated with our rights
+        IF EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = version_table)
+           OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = version_table AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_statistic_ext x WHERE x.stxrelid = version_table AND x.stxexprs IS NOT NULL) THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('relation %s is there, but is no version table that could be adopted', version_table),
+                DETAIL = 'It has a rule, or an index or statistics with an expression, which would be evaluated with the rights of the owner of the log.',
+                HINT = 'Drop them first, or name another: version_table => …';
+        END IF;
         EXECUTE format('ALTER TABLE %s OWNER TO %I', version_table,
             (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'audit_log.change'::regclass));
         PERFORM audit_log._close_relation(version_table);
@@ -871,8 +904,9 @@ CREATE FUNCTION audit_log._enable(
         IF renewed THEN
             BEGIN
                 PERFORM audit_log._register(target, NULL, NULL);
-            EXCEPTION WHEN undefined_column THEN
-                -- a setting names a column that is gone: no change was logged under it, and this call may name others
+            EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state THEN
+                -- a setting names a column that is gone, or another's version table: no change was logged under it,
+                -- and this call may name others
                 NULL;
             END;
         ELSE
@@ -1170,12 +1204,12 @@ CREATE OR REPLACE FUNCTION audit_log._follow_created(target regclass) RETURNS vo
 CREATE FUNCTION audit_log._latest_columns(target regclass) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT audit_log._latest('SELECT s.columns FROM audit_log.table_state s
+        SELECT audit_log._latest('SELECT (SELECT s.columns FROM audit_log.table_state s
              WHERE s.table_id = (SELECT t.id FROM audit_log.tracked_table t
                                   WHERE t.uid::text = (SELECT substring(encode(g.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
                                                          FROM pg_trigger g WHERE g.tgrelid = $1 AND g.tgname = ''audit_log_row'')
                                     AND t.dropped_at IS NULL)
-             ORDER BY s.id DESC LIMIT 1', $1)::jsonb
+             ORDER BY s.id DESC LIMIT 1)', $1)::jsonb
     $$;
 COMMENT ON FUNCTION audit_log._latest_columns(regclass) IS 'the columns of a table by its latest state';
 
@@ -1229,7 +1263,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         SELECT n.nspname, c.relname INTO schema, name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
         IF former_schema <> schema THEN
             version_table := to_regclass(format('%I.%I', former_schema, settings ->> 'version_table'));
-            IF version_table IS NOT NULL THEN
+            IF audit_log._has_version_shape(version_table, settings) THEN
                 IF audit_log._version_relation(target, settings) IS NOT NULL THEN
                     RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                         MESSAGE = format('cannot move version table %s along: schema %I has a relation of that name', version_table, schema),
@@ -1239,8 +1273,9 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
             END IF;
         END IF;
         version_table := audit_log._version_relation(target, settings);
-        IF version_table IS NULL THEN
-            RETURN;                     -- changes are refused, with the remedy
+        -- changes are refused, with the remedy; what is not ours is not ours to alter
+        IF version_table IS NULL OR NOT audit_log._has_version_shape(version_table, settings) THEN
+            RETURN;
         END IF;
         IF former_name <> name AND settings ->> 'version_table' = (former_name || '_version') THEN
             IF octet_length(name || '_version') > 63 THEN
@@ -1250,6 +1285,9 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
             END IF;
             PERFORM audit_log._rename_version_table(version_table, (name || '_version')::name);
             settings := settings || jsonb_build_object('version_table', name || '_version');
+            -- the name was free: what tables that are gone had under it is gone too
+            UPDATE audit_log.tracked_table t SET settings = t.settings - 'version_table'
+             WHERE t.dropped_at IS NOT NULL AND t.table_schema = schema AND t.settings ->> 'version_table' = name || '_version';
             SELECT t.uid INTO uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
             PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
             PERFORM audit_log._register(target, NULL, NULL);
@@ -1594,6 +1632,7 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
             IF NOT audit_log._is_version_table(target.version_table) THEN
                 problem := format('version table %s does not belong to the owner of the log, so that others may change it', target.version_table);
                 RETURN NEXT;
+                CONTINUE;               -- what others own may evaluate what they like when it is read
             END IF;
             keys := (SELECT string_agg(format('v.%I', k), ', ' ORDER BY n) FROM unnest(audit_log._key_columns(target.relid)) WITH ORDINALITY u (k, n));
             EXECUTE format($q$
@@ -1722,6 +1761,25 @@ CREATE FUNCTION audit_log._repair_versions(target regclass) RETURNS void
         keys text := (SELECT string_agg(format('v.%I', k), ', ' ORDER BY n) FROM unnest(audit_log._key_columns(target)) WITH ORDINALITY u (k, n));
     BEGIN
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+        -- of somebody else's nothing may be evaluated with our rights
+        IF (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = version_table) THEN
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', version_table);
+        END IF;
+        IF (SELECT c.relkind <> 'r' FROM pg_class c WHERE c.oid = version_table)
+           OR EXISTS (SELECT FROM pg_class c WHERE c.oid = version_table
+                         AND c.relowner <> (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass))
+              AND (EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = version_table)
+                   OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = version_table AND NOT t.tgisinternal)
+                   OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = version_table AND k.contype IN ('c', 'f', 'x'))
+                   OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = version_table AND a.attgenerated <> '')
+                   OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = version_table AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+                   OR EXISTS (SELECT FROM pg_statistic_ext x WHERE x.stxrelid = version_table AND x.stxexprs IS NOT NULL)) THEN
+            RAISE WARNING USING
+                MESSAGE = format('audit_log: version table %s is not repaired', version_table),
+                DETAIL = 'It is no table, or has triggers, rules, constraints, generated columns, or indexes with an expression, of its owner.',
+                HINT = 'Drop them first, or the table''s trigger audit_log_row that names it.';
+            RETURN;
+        END IF;
         EXECUTE format('ALTER TABLE %s OWNER TO %I', version_table,
             (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = 'audit_log.change'::regclass));
         PERFORM audit_log._version_rights(target, version_table);
@@ -2191,7 +2249,7 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_is_version_table', '_versioned_table',
+        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',

@@ -176,6 +176,21 @@ UPDATE parent SET vv = 9;
 SELECT * FROM columns WHERE "table" IN ('parent_version', 'child_version') ORDER BY 1;
 SELECT id, vv, w, operation_type AS op FROM parent_version ORDER BY id, transaction_id;
 SELECT id, vv, w, own, operation_type AS op FROM child_version ORDER BY id, transaction_id;
+-- a trigger by hand, or of a restored schema, of which no state is known yet
+CREATE TABLE unknown (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON unknown FOR EACH ROW
+  EXECUTE FUNCTION audit_log.capture('table=7d0ff8a9-0d6f-4b0a-8a52-7a6c3a7de0c1', 'versioned=true', 'version_table=unknown_version');
+ALTER TABLE unknown ADD COLUMN v int;
+DO $$ BEGIN PERFORM audit_log.enable('unknown'); END $$;
+INSERT INTO unknown VALUES (1, 1);
+SELECT id, v, operation_type AS op FROM unknown_version;
+-- renamed to the name of one that is gone with its versions
+DROP TABLE unknown, unknown_version;
+CREATE TABLE renamed_later (id int PRIMARY KEY);
+DO $$ BEGIN PERFORM audit_log.enable('renamed_later', versioned => true); END $$;
+ALTER TABLE renamed_later RENAME TO unknown;
+INSERT INTO unknown VALUES (2);
+SELECT id, operation_type AS op FROM unknown_version;
 -- dropped: the versions stay
 DROP TABLE ty;
 SELECT p, operation_type AS op, end_transaction_id IS NULL AS open FROM ty_version ORDER BY transaction_id;

@@ -89,5 +89,36 @@ UPDATE t SET v = v + raise_it(21) WHERE id = 20;
 UPDATE t SET v = v + 10 + raise_it(21) WHERE id IN (20, 21) AND raise_it(20) = 1;
 SELECT id, v, operation_type AS op FROM t_version WHERE id IN (20, 21) ORDER BY id, transaction_id;
 SELECT id, v FROM t ORDER BY id;
+-- an inner UPDATE of nothing that is kept overtakes nothing
+CREATE TABLE touched (id int PRIMARY KEY, v int, at int);
+DO $$ BEGIN PERFORM audit_log.enable('touched', exclude => '{at}', versioned => true); END $$;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF pg_trigger_depth() > 1 THEN RETURN NULL; END IF;
+  UPDATE touched SET at = 1 WHERE id = NEW.id;
+  UPDATE touched SET v = v WHERE id = NEW.id;
+  BEGIN
+    UPDATE touched SET v = -1 WHERE id = NEW.id;
+    RAISE division_by_zero;
+  EXCEPTION WHEN division_by_zero THEN NULL;
+  END;
+  UPDATE touched SET v = v + 100 WHERE id = NEW.id AND id = 3;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER a AFTER INSERT OR UPDATE ON touched FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO touched VALUES (1, 1), (2, 2), (3, 3);
+UPDATE touched SET v = v + 10 WHERE id <> 2;
+UPDATE touched SET id = 20 WHERE id = 2;
+SELECT id, v, operation_type AS op, end_transaction_id IS NULL AS open FROM touched_version ORDER BY id, transaction_id;
+-- an index of a version table whose function changes rows while versions are written
+CREATE TABLE outer_rows (id int PRIMARY KEY, v int);
+CREATE TABLE inner_rows (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int);
+DO $$ BEGIN PERFORM audit_log.enable('outer_rows', versioned => true); PERFORM audit_log.enable('inner_rows', versioned => true); END $$;
+CREATE FUNCTION add_inner(int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO versions_nested.inner_rows (v) VALUES ($1); RETURN $1; END $$;
+CREATE FUNCTION not_immutable(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN versions_nested.add_inner($1); END $$;
+CREATE INDEX ON outer_rows_version (not_immutable(v));
+INSERT INTO outer_rows SELECT g, g FROM generate_series(1, 40) g;
+SELECT (SELECT count(*) FROM outer_rows_version) AS outer_versions, count(*) AS inner_rows,
+       (SELECT count(DISTINCT id) FROM inner_rows_version) AS inner_records FROM inner_rows;
 SELECT * FROM audit_log.check() WHERE relation LIKE 'versions_nested%';
 DROP SCHEMA versions_nested CASCADE;

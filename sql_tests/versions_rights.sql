@@ -107,6 +107,17 @@ ALTER TABLE t ALTER COLUMN e TYPE evil USING e + 1;
 RESET ROLE;
 SELECT DISTINCT name FROM who;
 SELECT id, c, e FROM t_version ORDER BY id, transaction_id;
+-- and a domain's default
+SET ROLE regress_versions_other;
+CREATE FUNCTION spy_default() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO versions_rights.who VALUES (current_user); RETURN 5; END $$;
+CREATE DOMAIN evil_default AS int DEFAULT spy_default();
+CREATE DOMAIN evil_bigint AS bigint DEFAULT spy_default();
+ALTER TABLE t ADD COLUMN f evil_default;
+ALTER TABLE t ALTER COLUMN f TYPE evil_bigint;
+UPDATE t SET f = 6;
+RESET ROLE;
+SELECT DISTINCT name FROM who;
+SELECT DISTINCT f, pg_typeof(f) FROM t_version ORDER BY 1;
 -- a table made under the name of a dropped one does not get its versions
 DROP TABLE t;
 SET ROLE regress_versions_owner;
@@ -121,6 +132,68 @@ CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON thief FOR EACH 
 INSERT INTO thief VALUES (1, 'forged');
 SELECT audit_log.enable('thief');
 DROP TABLE thief;
+-- nor read there, or in what else belongs to the log's owner, by a table that was tracked before
+RESET ROLE;
+CREATE TABLE secret (id int PRIMARY KEY, password text);
+SET ROLE regress_versions_owner;
+CREATE TABLE early (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON early FOR EACH ROW EXECUTE FUNCTION audit_log.capture('table=5b9ec3a8-34f7-4a9b-9b5c-6c3a62c56b1e');
+INSERT INTO early VALUES (1);
+RESET ROLE;
+CREATE TABLE late (id int PRIMARY KEY, salary int);
+DO $$ BEGIN PERFORM audit_log.enable('late', versioned => true); END $$;
+INSERT INTO late VALUES (1, 100);
+SET ROLE regress_versions_owner;
+DROP TRIGGER audit_log_row ON early;
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON early FOR EACH ROW EXECUTE FUNCTION audit_log.capture('table=5b9ec3a8-34f7-4a9b-9b5c-6c3a62c56b1e', 'versioned=true', 'version_table=late_version');
+INSERT INTO early VALUES (2);
+ALTER TABLE early ADD COLUMN a int;
+SELECT * FROM late_version;
+DO $$ BEGIN PERFORM audit_log.enable('early', version_table => 'early_version'); END $$;
+SELECT id, operation_type FROM early_version ORDER BY id;
+DROP TABLE early;
+-- whether nothing of it was registered yet, or something
+CREATE TABLE new (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON new FOR EACH ROW EXECUTE FUNCTION audit_log.capture('table=c0e4f3ff-8c0f-4f5c-9d3c-2d8f3a3a5a11', 'versioned=true', 'version_table=secret');
+ALTER TABLE new ADD COLUMN a int;
+ALTER TABLE new ADD COLUMN b int;
+GRANT SELECT ON new TO regress_versions_other;
+INSERT INTO new VALUES (1);
+SELECT * FROM secret;
+RESET ROLE;
+SELECT attname FROM pg_attribute WHERE attrelid = 'secret'::regclass AND attnum > 0 ORDER BY attnum;
+DROP TABLE new;
+-- what is named there and not ours is neither read nor written with our rights
+SET ROLE regress_versions_owner;
+CREATE FUNCTION spy_view() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evaluated as %', current_user; END $$;
+CREATE VIEW not_ours AS SELECT 1 AS id, spy_view() AS transaction_id, 1::bigint AS end_transaction_id, 1::smallint AS operation_type, now() AS valid_from, now() AS valid_to;
+CREATE TABLE new (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON new FOR EACH ROW EXECUTE FUNCTION audit_log.capture('versioned=true', 'version_table=not_ours');
+RESET ROLE;
+SELECT problem FROM audit_log.check() WHERE relation LIKE '%new';
+SELECT audit_log.repair() > 0 AS repaired;
+DROP TABLE new;
+CREATE TABLE theirs (id int, transaction_id bigint, end_transaction_id bigint, operation_type smallint, valid_from timestamptz, valid_to timestamptz, PRIMARY KEY (id, transaction_id));
+ALTER TABLE theirs OWNER TO regress_versions_other;
+SET ROLE regress_versions_owner;
+CREATE TABLE new (id int PRIMARY KEY);
+CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON new FOR EACH ROW EXECUTE FUNCTION audit_log.capture('versioned=true', 'version_table=theirs');
+INSERT INTO new VALUES (1);
+DROP TABLE new;
+-- what would be evaluated with our rights is not adopted
+CREATE TABLE adopted (id int PRIMARY KEY);
+CREATE TABLE adopted_version (id int, transaction_id bigint, operation_type smallint, PRIMARY KEY (id, transaction_id));
+CREATE FUNCTION spy_index(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN $1; END $$;
+CREATE INDEX adopted_spy ON adopted_version (spy_index(id));
+SELECT audit_log.enable('adopted', versioned => true);
+DROP INDEX adopted_spy;
+CREATE RULE adopted_spy AS ON UPDATE TO adopted_version DO ALSO SELECT spy_index(new.id);
+SELECT audit_log.enable('adopted', versioned => true);
+DROP RULE adopted_spy ON adopted_version;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT audit_log.enable('adopted', versioned => true);
+ROLLBACK;
+DO $$ BEGIN PERFORM audit_log.enable('adopted', versioned => true); END $$;
 -- nor may somebody else's table be taken for one
 RESET ROLE;
 CREATE TABLE foreign_version (id int, transaction_id bigint, operation_type smallint);

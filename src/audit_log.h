@@ -614,6 +614,7 @@ typedef struct AlVersionSearch
 {
 	const AlVersions *versions;
 	struct IndexScanDescData *scan;
+	MemoryContext cxt;			/* of the scan */
 	TupleTableSlot *slot;		/* holds what was found */
 } AlVersionSearch;
 
@@ -637,7 +638,7 @@ extern void al_version_look(AlTable *table, AlAction action, TupleTableSlot *old
 /*
  * version_past.c: changes that a later command of ours has overtaken.
  */
-extern bool al_version_past_row(TupleTableSlot *slot);
+extern bool al_version_past_row(const AlTable *table, TupleTableSlot *slot);
 extern void al_version_past_arrival(const AlTable *table, CommandId command);
 extern bool al_version_past_key(const AlTable *table, const AlVersions *versions,
 								const Datum *key, CommandId command);

@@ -31,6 +31,7 @@
 #include "utils/formatting.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -518,8 +519,14 @@ forgive_additions(AlterTableStmt *stmt)
 	redirect &= !has_privs_of_role(GetUserId(), ((Form_pg_class) GETSTRUCT(tuple))->relowner);
 	ReleaseSysCache(tuple);
 	if (redirect)
+	{
+		/* it is read when the event triggers, and their memory, are gone */
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(stmt));
+
 		stmt->relation = makeRangeVar(get_namespace_name(get_rel_namespace(table)),
 									  get_rel_name(table), -1);
+		MemoryContextSwitchTo(old);
+	}
 }
 
 /*

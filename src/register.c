@@ -427,7 +427,8 @@ refuse_exchanged_columns(const AlTable *table, const State *state)
 
 /*
  * A trigger can name any version table, and only one table's versions are to be
- * found in it: the first to be registered with it, dropped or not, has it.
+ * found in it: the first to be registered with it, dropped or not, has it.  So
+ * whoever comes with a name that is new to him finds it free, or is refused.
  */
 static void
 refuse_version_table_of_another(const AlTable *table, int32 table_id)
@@ -442,9 +443,12 @@ refuse_version_table_of_another(const AlTable *table, int32 table_id)
 	add_param(&params, INT4OID, Int32GetDatum(table_id), false);
 	add_text_param(&params, table->schema);
 	add_text_param(&params, name);
-	if (run("SELECT FROM audit_log.tracked_table WHERE id OPERATOR(pg_catalog.<) $1"
-			" AND table_schema OPERATOR(pg_catalog.=) $2"
-			" AND settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $3",
+	if (run("SELECT FROM audit_log.tracked_table o WHERE o.id OPERATOR(pg_catalog.<>) $1"
+			" AND o.table_schema OPERATOR(pg_catalog.=) $2"
+			" AND o.settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $3"
+			" AND (o.id OPERATOR(pg_catalog.<) $1 OR NOT EXISTS (SELECT FROM audit_log.tracked_table t"
+			"  WHERE t.id OPERATOR(pg_catalog.=) $1"
+			"  AND t.settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $3))",
 			&params) == 0)
 		return;
 	ereport(ERROR,
@@ -504,7 +508,7 @@ sync_table(AlTable *table, const char *kind, const char *detail, bool capturing)
 		wrote = true;
 	if (capturing && columns_differ)
 		refuse_exchanged_columns(table, &state);
-	if (capturing)
+	if (capturing || found.settings_differ)
 		refuse_version_table_of_another(table, found.id);
 
 	if (found.renamed)

@@ -22,12 +22,14 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "audit_log.h"
 
@@ -95,6 +97,28 @@ fill_own_columns(AlVersions *versions, const AlTable *table, const char *name)
 			refuse(table, name, psprintf("has no column \"%s\" of type %s", column,
 										 format_type_be(types[i])));
 	}
+}
+
+/*
+ * We write it with its owner's rights: it must be our own, or, restored without
+ * its owner, one that the table's owner might write himself.
+ */
+static void
+check_owner(const AlTable *table, Oid owner, const char *name)
+{
+	HeapTuple	tuple;
+	bool		allowed = owner == al_catalog_get()->owner;
+
+	if (allowed)
+		return;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table->root));
+	if (HeapTupleIsValid(tuple))
+	{
+		allowed = has_privs_of_role(((Form_pg_class) GETSTRUCT(tuple))->relowner, owner);
+		ReleaseSysCache(tuple);
+	}
+	if (!allowed)
+		refuse(table, name, "belongs to somebody else");
 }
 
 /* Values are copied as they are, so the types must be the same but for domains. */
@@ -177,9 +201,12 @@ pass_ids(AlVersions *versions, Relation rel, Relation index)
 	TupleTableSlot *slot;
 	IndexScanDesc scan;
 
+	/* the predicate is not to be looked into: that evaluates parts of it */
 	if (versions->ids_passed || index->rd_rel->relam != BTREE_AM_OID ||
-		!index->rd_index->indisvalid || RelationGetIndexPredicate(index) != NIL ||
-		index->rd_index->indkey.values[0] != versions->own[AL_VERSION_TRANSACTION])
+		!index->rd_index->indisvalid ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
+		index->rd_index->indkey.values[0] != versions->own[AL_VERSION_TRANSACTION] ||
+		(index->rd_indoption[0] & INDOPTION_DESC) != 0)
 		return;
 	slot = table_slot_create(rel, NULL);
 	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, 0);
@@ -223,6 +250,7 @@ al_version_of(AlTable *table)
 	if (rel->rd_rel->relkind != RELKIND_RELATION || RelationUsesLocalBuffers(rel) ||
 		rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		refuse(table, name, "is not an ordinary table");
+	check_owner(table, rel->rd_rel->relowner, name);
 	versions->desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	fill_own_columns(versions, table, name);
 	source = table_open(table->relid, NoLock);
@@ -282,6 +310,7 @@ void
 al_version_begin_search(AlVersionSearch *search, const AlVersions *versions, Relation rel, Relation index)
 {
 	search->versions = versions;
+	search->cxt = CurrentMemoryContext;
 	search->slot = table_slot_create(rel, NULL);
 	search->scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotSelf, versions->nkeys);
 }
@@ -300,6 +329,9 @@ al_version_search(AlVersionSearch *search, const Datum *key, AlVersionRecord *re
 	const AlVersions *versions = search->versions;
 	ScanKeyData scankeys[INDEX_MAX_KEYS];
 
+	/* what the index keeps from one search to the next lives as long as the scan */
+	MemoryContext old = MemoryContextSwitchTo(search->cxt);
+
 	for (int i = 0; i < versions->nkeys; i++)
 		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
 							   versions->keys[i].collation,
@@ -310,6 +342,7 @@ al_version_search(AlVersionSearch *search, const Datum *key, AlVersionRecord *re
 	if (!index_getnext_slot(search->scan, BackwardScanDirection, search->slot))
 	{
 		ExecClearTuple(search->slot);
+		MemoryContextSwitchTo(old);
 		return;
 	}
 	al_version_record(versions, search->slot, record);
@@ -324,6 +357,7 @@ al_version_search(AlVersionSearch *search, const Datum *key, AlVersionRecord *re
 								 AL_VERSION_OPERATION) != AL_DELETED;
 		ExecDropSingleTupleTableSlot(before);
 	}
+	MemoryContextSwitchTo(old);
 }
 
 void

@@ -32,9 +32,9 @@ typedef struct Arrivals
 
 static List *arrivals = NIL;	/* in TopTransactionContext */
 
-/* Has a later command of ours changed or deleted the row that a change made? */
-bool
-al_version_past_row(TupleTableSlot *slot)
+/* Has a later command of ours changed, deleted or moved the row in the slot? */
+static bool
+is_replaced(TupleTableSlot *slot)
 {
 	/* on its page, where it stands as it is now */
 	HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
@@ -42,6 +42,42 @@ al_version_past_row(TupleTableSlot *slot)
 	return !(row->t_infomask & HEAP_XMAX_INVALID) &&
 		!HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetUpdateXid(row));
+}
+
+/*
+ * Has a later command of ours overtaken the row that a change made?  Only one
+ * that is logged has: an UPDATE that changes nothing tracked makes no version
+ * in the place of this one.
+ */
+bool
+al_version_past_row(const AlTable *table, TupleTableSlot *slot)
+{
+	Relation	rel;
+	TupleTableSlot *slots[2];
+	bool		past = false;
+
+	if (!is_replaced(slot))
+		return false;			/* the usual way */
+
+	rel = table_open(table->relid, AccessShareLock);
+	slots[0] = table_slot_create(rel, NULL);
+	slots[1] = table_slot_create(rel, NULL);
+	for (int i = 0; !past && is_replaced(slot); i = 1 - i)
+	{
+		HeapTuple	row = ExecFetchSlotHeapTuple(slot, false, NULL);
+		ItemPointerData next = row->t_data->t_ctid;
+		AlEntry		difference = {0};
+
+		past = HeapTupleHeaderIndicatesMovedPartitions(row->t_data) ||
+			ItemPointerEquals(&next, &slot->tts_tid) ||
+			!table_tuple_fetch_row_version(rel, &next, SnapshotAny, slots[i]) ||
+			al_row_difference(table, slot, slots[i], &difference);
+		slot = slots[i];
+	}
+	ExecDropSingleTupleTableSlot(slots[0]);
+	ExecDropSingleTupleTableSlot(slots[1]);
+	table_close(rel, NoLock);
+	return past;
 }
 
 /* A key has come to the table: by INSERT, or by UPDATE of a key. */
@@ -85,7 +121,7 @@ open_key_index(Relation rel, const AlVersions *versions, int *places)
 		Form_pg_index form = index->rd_index;
 		bool		usable = form->indisunique && form->indimmediate && form->indisvalid &&
 			form->indnkeyatts == versions->nkeys &&
-			RelationGetIndexPredicate(index) == NIL;
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
 		for (int i = 0; usable && i < versions->nkeys; i++)
 		{

@@ -249,6 +249,17 @@ write_all(Change **changes, int n, bool repeated)
 
 /* ---- the buffer ---- */
 
+/* A new, empty one; the old one is somebody else's, or gone. */
+static void
+begin_buffer(void)
+{
+	buffer = NULL;
+	buffer_cxt = NULL;
+	buffer_used = buffer_room = 0;
+	buffer_bytes = 0;
+	merged = false;
+}
+
 static void
 link_change(int i)
 {
@@ -295,26 +306,70 @@ forget_changes(SubTransactionId subid)
 			heap_freetuple(buffer[i].row);
 }
 
-/* Writes what the current (sub)transaction has buffered. */
+/*
+ * Takes what the current (sub)transaction has buffered out of the buffer;
+ * returns how many changes.  They are in a memory of their own, *cxt, which
+ * goes with the (sub)transaction if it fails.
+ */
+static int
+take_changes(Change **changes, MemoryContext *cxt)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	MemoryContext old;
+	int			n = 0;
+
+	for (int i = 0; i < buffer_used; i++)
+		n += buffer[i].subid == subid;
+	if (n == 0)
+		return 0;
+
+	if (n == buffer_used)
+	{
+		/* the usual case: the buffer as a whole */
+		*changes = buffer;
+		*cxt = buffer_cxt;
+		MemoryContextSetParent(buffer_cxt, CurTransactionContext);
+		begin_buffer();
+		return n;
+	}
+
+	*cxt = AllocSetContextCreate(CurTransactionContext, "audit_log versions of a level",
+								 ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(*cxt);
+	*changes = palloc(sizeof(Change) * n);
+	n = 0;
+	for (int i = 0; i < buffer_used; i++)
+		if (buffer[i].subid == subid)
+		{
+			(*changes)[n] = buffer[i];
+			(*changes)[n++].row = heap_copytuple(buffer[i].row);
+		}
+	MemoryContextSwitchTo(old);
+	forget_changes(subid);
+	return n;
+}
+
+/*
+ * Writes what the current (sub)transaction has buffered.  It leaves the buffer
+ * first: what an index evaluates may change rows, and come here again.
+ */
 void
 al_version_flush(void)
 {
-	SubTransactionId subid = GetCurrentSubTransactionId();
-	Change	  **mine;
-	int			n = 0;
+	bool		repeated = merged;
+	Change	   *changes;
+	Change	  **places;
+	MemoryContext cxt;
+	int			n = take_changes(&changes, &cxt);
 
-	if (buffer_used == 0)
+	if (n == 0)
 		return;
-	mine = palloc(sizeof(Change *) * buffer_used);
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid == subid)
-			mine[n++] = &buffer[i];
-	if (n > 0)
-	{
-		write_all(mine, n, merged);
-		forget_changes(subid);
-	}
-	pfree(mine);
+	places = palloc(sizeof(Change *) * n);
+	for (int i = 0; i < n; i++)
+		places[i] = &changes[i];
+	write_all(places, n, repeated);
+	pfree(places);
+	MemoryContextDelete(cxt);
 }
 
 static uint32
@@ -363,12 +418,15 @@ find_change(AlVersions *versions, const Datum *key, uint32 hash)
 		}
 		else if (change->written == InvalidSubTransactionId)
 		{
-			Change	   *again = change;
+			Change		copy = *change;
+			Change	   *again = &copy;
 
-			change->record.looked = 0;
-			write_all(&again, 1, false);
-			change->record.looked = 0;
+			/* both before, since what an index evaluates may move the buffer */
 			change->written = subid;
+			change->record.looked = 0;
+			copy.record.looked = 0;
+			write_all(&again, 1, false);
+			return find_change(versions, key, hash);
 		}
 	}
 	return mine;
@@ -409,6 +467,7 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 	uint64		looked = record->looked;
 	uint32		hash = 0;
 	Change	   *change = NULL;
+	HeapTuple	tuple;
 	MemoryContext old;
 
 	if (versions->image_keys)
@@ -434,6 +493,16 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 		buffer_cxt = AllocSetContextCreate(TopTransactionContext, "audit_log version buffer",
 										   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(buffer_cxt);
+	/* what may raise comes before anything is changed */
+	if (change == NULL && buffer_used == buffer_room)
+	{
+		int			room = buffer_room ? buffer_room * 2 : 16;
+
+		buffer = buffer ? repalloc(buffer, sizeof(Change) * room) :
+			palloc(sizeof(Change) * room);
+		buffer_room = room;
+	}
+	tuple = row ? heap_copytuple(row) : make_row(versions, slot);
 	if (change != NULL)
 	{
 		buffer_bytes -= change->row->t_len;
@@ -441,12 +510,6 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 	}
 	else
 	{
-		if (buffer_used == buffer_room)
-		{
-			buffer_room = buffer_room ? buffer_room * 2 : 16;
-			buffer = buffer ? repalloc(buffer, sizeof(Change) * buffer_room) :
-				palloc(sizeof(Change) * buffer_room);
-		}
 		change = &buffer[buffer_used];
 		change->transaction_id = entry->transaction_id;
 		change->timestamp = entry->timestamp;
@@ -459,7 +522,7 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 	}
 	change->versions = versions;
 	change->present = present;
-	change->row = row ? heap_copytuple(row) : make_row(versions, slot);
+	change->row = tuple;
 	buffer_bytes += change->row->t_len;
 	MemoryContextSwitchTo(old);
 
@@ -484,7 +547,7 @@ al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
 		if (!al_version_past_key(table, versions, key, entry->command))
 			al_version_put(versions, &look->record[0], false, key, old, NULL, entry);
 	}
-	if (action != AL_DELETE && !al_version_past_row(new))
+	if (action != AL_DELETE && !al_version_past_row(table, new))
 	{
 		al_version_key(versions, new, key);
 		al_version_put(versions, &look->record[look->key_changed ? 1 : 0], true,
@@ -497,11 +560,7 @@ al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
 void
 al_version_end_transaction(void)
 {
-	buffer = NULL;
-	buffer_cxt = NULL;			/* went with TopTransactionContext */
-	buffer_used = buffer_room = 0;
-	buffer_bytes = 0;
-	merged = false;
+	begin_buffer();				/* it went with TopTransactionContext */
 	al_version_past_end_transaction();
 }
 
