@@ -85,8 +85,9 @@ al_route_forget(Oid relid)
 
 /*
  * The partition of audit_log.change for a timestamp, locked, and the times
- * between which it serves.  ATTACH locks only the default partition against us: once
- * that lock is ours, the row may belong into a partition that has come.
+ * between which it serves.  ATTACH locks only the default partition against
+ * us: once that lock is ours, the row may belong into a partition that has
+ * come.
  */
 Oid
 al_route_lock(TimestampTz timestamp, TimestampTz *from, TimestampTz *to)

@@ -242,6 +242,7 @@ get_target(Relation rel, AlTargetCheck check)
 	KeptTarget *entry = hash_search(targets, &relid, HASH_FIND, NULL);
 	AlTarget   *target;
 	uint64		before = forgotten;
+	bool		found;
 
 	if (entry != NULL && entry->target->open)
 		return make_target(rel, TopTransactionContext, check);
@@ -258,7 +259,9 @@ get_target(Relation rel, AlTargetCheck check)
 	target = make_target(rel, TopMemoryContext, check);
 	target->kept = true;
 	target->valid = forgotten == before;
-	entry = hash_search(targets, &relid, HASH_ENTER, NULL);
+	entry = hash_search(targets, &relid, HASH_ENTER, &found);
+	if (found)					/* what a predicate folds may have written */
+		MemoryContextDelete(entry->target->cxt);
 	entry->target = target;
 	return target;
 }

@@ -256,6 +256,25 @@ begin_buffer(void)
 	buffer_bytes = 0;
 }
 
+/* Drops the changes of one (sub)transaction; those of others keep their order. */
+static void
+drop_changes(SubTransactionId subid)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < buffer_used; i++)
+	{
+		if (buffer[i].subid != subid)
+			buffer[kept++] = buffer[i];
+		else
+		{
+			buffer_bytes -= buffer[i].tuple->t_len;
+			pfree(buffer[i].tuple);
+		}
+	}
+	buffer_used = kept;
+}
+
 /*
  * Takes what the current (sub)transaction has buffered out of the buffer;
  * returns how many changes.  They are in a memory of their own, *cxt, which
@@ -267,7 +286,6 @@ take_changes(BufferedChange **changes, MemoryContext *cxt)
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	MemoryContext old;
 	int			n = 0;
-	int			kept = 0;
 
 	for (int i = 0; i < buffer_used; i++)
 		n += buffer[i].subid == subid;
@@ -296,18 +314,7 @@ take_changes(BufferedChange **changes, MemoryContext *cxt)
 			(*changes)[n++].tuple = heap_copytuple(buffer[i].tuple);
 		}
 	MemoryContextSwitchTo(old);
-
-	for (int i = 0; i < buffer_used; i++)
-	{
-		if (buffer[i].subid != subid)
-			buffer[kept++] = buffer[i];
-		else
-		{
-			buffer_bytes -= buffer[i].tuple->t_len;
-			pfree(buffer[i].tuple);
-		}
-	}
-	buffer_used = kept;
+	drop_changes(subid);
 	return n;
 }
 
@@ -386,17 +393,5 @@ al_writer_commit_sub(SubTransactionId subid, SubTransactionId parent)
 void
 al_writer_abort_sub(SubTransactionId subid)
 {
-	int			kept = 0;
-
-	for (int i = 0; i < buffer_used; i++)
-	{
-		if (buffer[i].subid != subid)
-			buffer[kept++] = buffer[i];
-		else
-		{
-			buffer_bytes -= buffer[i].tuple->t_len;
-			pfree(buffer[i].tuple);
-		}
-	}
-	buffer_used = kept;
+	drop_changes(subid);
 }
