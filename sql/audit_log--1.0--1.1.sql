@@ -41,6 +41,10 @@ COMMENT ON FUNCTION audit_log._pass_id(bigint) IS 'sees to it that ids of transa
 COMMENT ON FUNCTION audit_log._convert_versions(regclass, regclass, name[]) IS
     'gives columns of a version table the types that ALTER TABLE has given the table''s own; values are computed as the role that ran the command';
 
+CREATE FUNCTION audit_log._former_key(target regclass) RETURNS text[]
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_former_key';
+COMMENT ON FUNCTION audit_log._former_key(regclass) IS 'a table''s key before the ALTER TABLE that has just run, NULL where none has';
+
 /* ------------------------------------------------------------ version tables */
 
 /* the name of one of the five columns that a version table has of its own */
@@ -1213,7 +1217,7 @@ CREATE FUNCTION audit_log._latest_columns(target regclass) RETURNS jsonb
     $$;
 COMMENT ON FUNCTION audit_log._latest_columns(regclass) IS 'the columns of a table by its latest state';
 
-CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb) RETURNS void
+CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb, former_key text[] DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1228,6 +1232,9 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
           FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
          WHERE i.indrelid = version_table AND i.indisprimary
            AND a.attname <> audit_log._version_column(settings, 'transaction_id');
+        IF former_key IS NOT NULL AND NOT (versions_key @> former_key AND former_key @> versions_key) THEN
+            RETURN;             -- it did not fit before either
+        END IF;
         IF NOT (versions_key @> key AND key @> versions_key) THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('cannot change the key of versioned table %s', target),
@@ -1237,7 +1244,23 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
         END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb) IS 'refuses another key of a versioned table than its versions have';
+COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb, text[]) IS 'refuses another key of a versioned table than its versions have; former_key: the one before, where a command may have changed it';
+
+/*
+ * A dump is being restored: the key that the log knows of was not there before
+ * this ALTER TABLE, and is not there after it.  Nothing has changed then; a
+ * state that said so would come among those that are being restored.
+ */
+CREATE FUNCTION audit_log._is_key_awaited(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT coalesce((
+            SELECT s.key_columns IS NOT NULL AND s.key_columns <> audit_log._former_key($1) AND s.key_columns <> audit_log._key_columns($1)
+                   AND s.columns = (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'number', a.attnum) ORDER BY a.attnum)
+                                      FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped)
+              FROM audit_log.table_state s WHERE s.table_id = audit_log._table_id($1) ORDER BY s.id DESC LIMIT 1), false)
+    $$;
+COMMENT ON FUNCTION audit_log._is_key_awaited(regclass) IS 'did the key that the log knows of a table come neither before nor with the ALTER TABLE that has just run?';
 
 /*
  * After an ALTER TABLE: the version table gets the same name, schema, columns
@@ -1256,6 +1279,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         converted name[] := '{}';
         uid uuid;
         clash name;
+        key text[] := audit_log._former_key(target);
     BEGIN
         IF settings IS NULL OR NOT settings ? 'versioned' OR former IS NULL THEN
             RETURN;
@@ -1336,7 +1360,10 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         IF converted <> '{}' THEN
             PERFORM audit_log._convert_versions(target, version_table, converted);
         END IF;
-        PERFORM audit_log._refuse_unversionable(target, settings);
+        -- only a command that takes the key away: while a dump is restored, it may not be there yet
+        IF key IS NOT NULL THEN
+            PERFORM audit_log._refuse_unversionable(target, settings, key);
+        END IF;
         IF filled <> '{}' THEN
             PERFORM audit_log._refresh_versions(target, filled);
         END IF;
@@ -1466,7 +1493,7 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
                 former := audit_log._former_name(target);
                 PERFORM audit_log._follow_rename(former[1], former[2], schema, name);
             END IF;
-            IF audit_log._follow(root) AND versioned THEN
+            IF NOT audit_log._is_key_awaited(root) AND audit_log._follow(root) AND versioned THEN
                 IF root <> target THEN
                     former := NULL;
                 END IF;
@@ -2249,7 +2276,7 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
+        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
