@@ -240,7 +240,7 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
         target record;
     BEGIN
         FOR target IN
-            SELECT c.oid::regclass AS relid, audit_log._version_relation(c.oid, t.settings) AS version_table
+            SELECT c.oid::regclass AS relid, t.settings, audit_log._version_relation(c.oid, t.settings) AS version_table
               FROM audit_log.tracked_table t
               JOIN pg_namespace n ON n.nspname = t.table_schema
               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name AND c.relkind IN ('r', 'p')
@@ -248,7 +248,7 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
                AND (targets IS NULL OR c.oid = ANY (targets))
              ORDER BY c.oid
         LOOP
-            IF audit_log._is_version_table(target.version_table) THEN
+            IF audit_log._has_version_shape(target.version_table, target.settings) THEN
                 PERFORM audit_log._version_rights(target.relid, target.version_table);
             END IF;
         END LOOP;
@@ -259,6 +259,25 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
     END
     $$;
 COMMENT ON FUNCTION audit_log._follow_rights(regclass[]) IS 'keeps the rights on version tables up with those on their tables';
+
+/* what else than the tables named (NULL: any) has its rights written when theirs are */
+CREATE FUNCTION audit_log._rights_to_lock(targets regclass[]) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT v.oid
+          FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
+          JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
+         WHERE t.dropped_at IS NULL
+           AND ($1 IS NULL OR v.oid = ANY ($1)
+                OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = t.table_name AND c.oid = ANY ($1)))
+         UNION
+        SELECT v.oid
+          FROM pg_trigger t JOIN pg_class v ON v.oid = t.tgrelid
+         WHERE t.tgfoid = 'audit_log.continuum_transaction()'::regprocedure
+           AND ($1 IS NULL OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = v.relnamespace AND c.oid = ANY ($1)))
+         ORDER BY 1
+    $$;
+COMMENT ON FUNCTION audit_log._rights_to_lock(regclass[]) IS 'the version tables and views transaction whose rights are written with those of the tables named';
 
 CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -1609,6 +1628,10 @@ CREATE OR REPLACE FUNCTION audit_log._make_event_trigger(name text) RETURNS void
                    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
                                 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
                    EXECUTE FUNCTION audit_log.on_ddl_command_end()$q$
+            WHEN 'audit_log_rights_lock' THEN
+                $q$CREATE EVENT TRIGGER audit_log_rights_lock ON ddl_command_start
+                   WHEN TAG IN ('GRANT', 'REVOKE', 'DROP OWNED')
+                   EXECUTE FUNCTION audit_log.on_rights()$q$
             WHEN 'audit_log_rights' THEN
                 $q$CREATE EVENT TRIGGER audit_log_rights ON ddl_command_end
                    WHEN TAG IN ('GRANT', 'REVOKE', 'DROP OWNED')
@@ -1749,7 +1772,7 @@ CREATE OR REPLACE FUNCTION audit_log._check(caller oid, OUT relation text, OUT p
                     ELSE 'it is disabled' END,
                CASE WHEN v.oid IS NULL THEN 'Run SELECT audit_log.repair().'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
-          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights']) e (name)
+          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
          WHERE v.oid IS NULL OR v.evtenabled IN ('D', 'R')
         UNION ALL
@@ -1834,7 +1857,7 @@ CREATE OR REPLACE FUNCTION audit_log._repair(caller oid) RETURNS integer
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = 'only a superuser may repair the log''s guards';
         END IF;
-        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights']) e (name)
+        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
                        WHERE NOT EXISTS (SELECT FROM pg_event_trigger v WHERE v.evtname = e.name) LOOP
             PERFORM audit_log._make_event_trigger(target.name);
             EXECUTE format('ALTER EXTENSION audit_log ADD EVENT TRIGGER %I', target.name);
@@ -2262,8 +2285,9 @@ CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
             'FUNCTION audit_log.version_table_migration(regclass, text)'])
     $$;
 
-SELECT audit_log._make_event_trigger('audit_log_rights');
+SELECT audit_log._make_event_trigger('audit_log_rights'), audit_log._make_event_trigger('audit_log_rights_lock');
 COMMENT ON EVENT TRIGGER audit_log_rights IS 'audit_log keeps the rights on version tables up with those on their tables';
+COMMENT ON EVENT TRIGGER audit_log_rights_lock IS 'audit_log lets commands wait for each other that would write the same rights at the same time';
 
 /*
  * What the script has made belongs to the owner of the rest, whichever
@@ -2277,7 +2301,7 @@ DECLARE
                         WHERE e.extname = 'audit_log');
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
-        '_version_index_name', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
+        '_version_index_name', '_version_rights', '_follow_rights', '_rights_to_lock', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
@@ -2301,9 +2325,10 @@ BEGIN
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
     END LOOP;
-    IF (SELECT v.evtowner <> owner FROM pg_catalog.pg_event_trigger v WHERE v.evtname = 'audit_log_rights') THEN
-        EXECUTE pg_catalog.format('ALTER EVENT TRIGGER audit_log_rights OWNER TO %I', pg_catalog.pg_get_userbyid(owner));
-    END IF;
+    FOR object IN SELECT v.evtname AS name FROM pg_catalog.pg_event_trigger v
+                   WHERE v.evtname IN ('audit_log_rights', 'audit_log_rights_lock') AND v.evtowner <> owner LOOP
+        EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I OWNER TO %I', object.name, pg_catalog.pg_get_userbyid(owner));
+    END LOOP;
 
     FOR object IN
         SELECT p.oid::pg_catalog.regprocedure AS name, a.grantee, a.is_grantable
