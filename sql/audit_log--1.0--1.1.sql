@@ -2,21 +2,28 @@
 
 \echo Use "ALTER EXTENSION audit_log UPDATE" to load this file. \quit
 
+/* what users have granted is granted apart from the script, or no dump would carry it */
+CREATE FUNCTION audit_log._grant_apart(command text) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_grant_apart';
+REVOKE ALL ON FUNCTION audit_log._grant_apart(text) FROM PUBLIC;
+
 /*
  * Sessions look the version up again when this table's catalog row changes: a
  * library of 1.0 refuses changes from here on (HINT: connect again).
  */
-REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
+SELECT audit_log._grant_apart('REVOKE ALL ON audit_log.tracked_table FROM PUBLIC');
 
 /* ------------------------------------------------ functions that get arguments */
 
 /* whoever may call these goes on to; given back at the end */
-SELECT pg_catalog.set_config('audit_log_update.enable', coalesce(
-           (SELECT p.proacl::text FROM pg_catalog.pg_proc p
-             WHERE p.oid = 'audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure), ''), true),
-       pg_catalog.set_config('audit_log_update.enable_schema', coalesce(
-           (SELECT p.proacl::text FROM pg_catalog.pg_proc p
-             WHERE p.oid = 'audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure), ''), true);
+SELECT pg_catalog.set_config('audit_log_update.' || p.proname, coalesce(p.proacl::text, ''), true),
+       pg_catalog.set_config('audit_log_update.own.' || p.proname, coalesce(
+           (SELECT i.initprivs::text FROM pg_catalog.pg_init_privs i
+             WHERE i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objoid = p.oid AND i.privtype = 'e'), ''), true)
+  FROM pg_catalog.pg_proc p
+ WHERE p.oid IN ('audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure,
+                 'audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure,
+                 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure);
 
 DROP FUNCTION audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean);
 DROP FUNCTION audit_log._enable(oid, regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean);
@@ -2299,6 +2306,7 @@ DECLARE
     owner oid := (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
+    grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
         '_version_index_name', '_version_rights', '_follow_rights', '_rights_to_lock', '_check_versioned', '_may_be_versioned', '_complete_version_table',
@@ -2330,29 +2338,27 @@ BEGIN
         EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I OWNER TO %I', object.name, pg_catalog.pg_get_userbyid(owner));
     END LOOP;
 
+    -- whom 1.0's script and users let call them; whoever may pause, as grant_admin() grants it, may make migrations
     FOR object IN
-        SELECT p.oid::pg_catalog.regprocedure AS name, a.grantee, a.is_grantable
-          FROM pg_catalog.pg_proc p,
-               LATERAL pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.' || p.proname), '')::pg_catalog.aclitem[]) a
-         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname IN ('enable', 'enable_schema')
-           AND a.grantee <> owner
+        SELECT p.oid::pg_catalog.regprocedure AS name, a.grantee, a.is_grantable,
+               EXISTS (SELECT FROM pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.own.' || g.before, true), '')::pg_catalog.aclitem[]) o
+                        WHERE o.grantee = a.grantee AND o.is_grantable = a.is_grantable) AS own
+          FROM (VALUES ('enable', 'enable'), ('enable_schema', 'enable_schema'), ('pause', 'version_table_migration')) g (before, now)
+          JOIN pg_catalog.pg_proc p ON p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = g.now,
+               LATERAL pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.' || g.before), '')::pg_catalog.aclitem[]) a
+         WHERE a.grantee <> owner
     LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', object.name,
+        grant_command := pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', object.name,
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
             CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
-    END LOOP;
-    -- whom grant_admin() let track his tables
-    FOR object IN
-        SELECT a.grantee, a.is_grantable
-          FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
-         WHERE p.oid = 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure AND a.grantee <> owner
-    LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.version_table_migration(regclass, text) TO %s%s',
-            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
-                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
-            CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        IF object.own THEN
+            EXECUTE grant_command;
+        ELSE
+            PERFORM audit_log._grant_apart(grant_command);
+        END IF;
     END LOOP;
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.create_continuum_views(name, regclass) TO %I', installer);
 END
 $$;
+DROP FUNCTION audit_log._grant_apart(text);
