@@ -19,6 +19,7 @@ package Contest;
 #   rounds, peer_rounds, peer_bulk_rounds (0: only the first one, which is not timed for the others), clients, slice (seconds that the unaudited one takes for a turn),
 #   pin          instead of PIN
 #   peer_part    part of the count for peers, which take longer
+#   ours         the contestant that peers are compared with; audit_log unless said
 # )->run
 
 use strict;
@@ -26,13 +27,14 @@ use warnings;
 use List::Util qw(max sum0);
 use Bench;
 
-sub new { my ($class, %o) = @_; return bless { clients => 1, peer_part => 1, peer_rounds => $o{rounds}, %o }, $class }
+sub new { my ($class, %o) = @_; return bless { clients => 1, peer_part => 1, ours => 'audit_log', peer_rounds => $o{rounds}, %o }, $class }
 
 sub make_database
 {
 	my ($self, $c) = @_;
 	admin()->run("DROP DATABASE IF EXISTS bench_$c->{id}; CREATE DATABASE bench_$c->{id} TEMPLATE bench_base");
 	$c->{session} = session("bench_$c->{id}", $c->{options});
+	$c->{tables} = [ sort keys %{ $self->{tables} } ];
 	$c->{part} = $c->{peer} ? $self->{peer_part} : 1;
 	$c->{expected} = 0;
 	if ($c->{bound}) { $self->make_bound($c) }
@@ -47,12 +49,16 @@ sub make_bound
 	my $s = $c->{session};
 	my $log = q{audit_log.change};
 	$s->run('CREATE EXTENSION audit_log');
-	$s->run("SELECT audit_log.enable('$_')") for sort keys %{ $self->{tables} };
+	my @tables = sort keys %{ $self->{tables} };
+	my $arguments = $c->{versions} ? ', versioned => true' : '';
+	$s->run("SELECT audit_log.enable('$_'$arguments)") for @tables;
 	for ($self->{produce}->($self))
 	{
 		my ($name, $sql, $keyed) = @$_;
 		my $mark = $s->value("SELECT coalesce(max(id), 0) FROM $log");
+		my $transactions = $s->value('SELECT coalesce(max(id), 0) FROM audit_log.transaction');
 		$s->run($sql);
+		make_ready_versions($c, $name, $sql, $keyed, $transactions) if $c->{versions};
 		my $n = $keyed ? 'coalesce(record_id::bigint, 1) AS n, ' : '';
 		$s->run("CREATE TABLE $name AS SELECT ${n}c.* FROM $log c WHERE id > $mark");
 		$s->run("ALTER TABLE $name ADD PRIMARY KEY (n)") if $keyed;
@@ -78,9 +84,45 @@ sub make_bound
 	$count->('bound_log') == $count->($partitions[0]) or fail('the bound lacks indexes of the log');
 	$c->{change_columns} = \@change;
 	$c->{transaction_columns} = \@transaction;
-	$s->run("SELECT audit_log.disable('$_')") for sort keys %{ $self->{tables} };
+	$s->run("SELECT audit_log.disable('$_')") for @tables;
+	if ($c->{versions})
+	{
+		for (@tables)
+		{
+			$s->run("CREATE TABLE bound_${_}_version (LIKE ${_}_version INCLUDING ALL)");
+			$count->("bound_${_}_version") == $count->("${_}_version") or fail("the bound lacks indexes of ${_}_version");
+			$c->{version_columns}{$_} = [ $columns->("${_}_version") ];
+		}
+	}
 	$s->run("SET session_replication_role = replica; $self->{refill}; RESET session_replication_role");
 	Contestants::attach_empty($s, $self->{tables});
+}
+
+# The versions that a statement makes, beside the rows of its log
+sub make_ready_versions
+{
+	my ($c, $name, $sql, $keyed, $after) = @_;
+	my ($table) = $sql =~ /^(?:UPDATE|INSERT INTO|DELETE FROM) (\w+)/ or fail("which table does this change: $sql");
+	my $n = $keyed ? 'id AS n, ' : '';
+	$c->{session}->run("CREATE TABLE ${name}_v AS SELECT $n* FROM ${table}_version WHERE transaction_id > $after");
+	$c->{session}->run("ALTER TABLE ${name}_v ADD PRIMARY KEY (n)") if $keyed;
+	$c->{session}->run("VACUUM (FREEZE, ANALYZE) ${name}_v");
+	$c->{session}->value("SELECT count(*) FROM ${name}_v") or fail("no ready-made versions in ${name}_v");
+	$c->{ready_of}{$name} = $table;
+}
+
+# What brings the ready-made versions into their table: the record's open one is closed by its key
+sub version_statements
+{
+	my ($c, $ready, $where, $transaction_id) = @_;
+	my $table = $c->{ready_of}{$ready};
+	my @columns = @{ $c->{version_columns}{$table} };
+	my $and = $where ? " AND $where" : '';
+	return ("UPDATE bound_${table}_version v SET end_transaction_id = $transaction_id, valid_to = r.valid_from FROM ${ready}_v r"
+			. " WHERE v.id = r.id AND v.end_transaction_id IS NULL$and",
+		"INSERT INTO bound_${table}_version (" . join(', ', map { qq("$_") } @columns) . ') SELECT '
+			. join(', ', map { $_ eq 'transaction_id' ? $transaction_id : /^(end_transaction_id|valid_to)$/ ? 'NULL' : qq(r."$_") } @columns)
+			. " FROM ${ready}_v r" . ($where ? " WHERE $where" : ''));
 }
 
 # A statement as the contestant runs it. For the bound, with the insertion of the ready-made rows that
@@ -94,9 +136,14 @@ sub statement
 	my $first = $o{first} // 1;
 	my $many = $o{many};
 	my $transaction_id = $first ? "nextval('bound_transaction_id')" : "currval('bound_transaction_id')";
+	my @with;
+	if ($c->{versions} && !$o{apart})
+	{
+		push @with, "i AS MATERIALIZED (SELECT $transaction_id AS id)";
+		$transaction_id = '(SELECT id FROM i)';
+	}
 	$transaction_id = "(SELECT $transaction_id)" if $many;
 	my %expression = (id => "nextval('bound_change_id')", transaction_id => $transaction_id);
-	my @with;
 	if ($first && !$c->{bare})
 	{
 		push @with, 't AS (INSERT INTO bound_transaction (' . join(', ', map { qq("$_") } @{ $c->{transaction_columns} }) . ') SELECT '
@@ -105,9 +152,16 @@ sub statement
 	}
 	my $insert = 'INSERT INTO bound_log (' . join(', ', map { qq("$_") } @{ $c->{change_columns} }) . ') SELECT '
 		. join(', ', map { $expression{$_} // qq(r."$_") } @{ $c->{change_columns} }) . " FROM $o{ready} r" . ($o{where} ? " WHERE $o{where}" : '');
+	my ($close, $versions) = $c->{versions} ? version_statements($c, $o{ready}, $o{where}, $o{apart} ? "(SELECT currval('bound_transaction_id'))" : $transaction_id) : ();
+	if ($close && !$o{apart})
+	{
+		push @with, "l AS ($insert)", "o AS ($close)";
+		$insert = $versions;
+	}
 	if ($c->{apart} || $o{apart})
 	{
 		$insert = 'WITH ' . join(', ', @with) . " $insert" if @with;
+		return "BEGIN;\n$sql;\n$insert;\n$close;\n$versions;\nCOMMIT;\n" if $close;
 		return "$sql;\n$insert;\n" if $o{apart} || !$first || $o{in_transaction};
 		return "BEGIN;\n$sql;\n$insert;\nCOMMIT;\n";
 	}
@@ -124,6 +178,33 @@ sub log_rows
 	return sum0 map { $c->{session}->value("SELECT count(*) FROM ONLY $_") } log_relations($c);
 }
 
+sub version_tables { my ($c) = @_; return map { ($c->{bound} ? 'bound_' : '') . "${_}_version" } $c->{versions} ? @{ $c->{tables} } : () }
+
+# The open version of each row, and nothing else, as after versioned => true; how many
+sub reset_versions
+{
+	my ($c) = @_;
+	my @tables = version_tables($c) or return;
+	my $s = $c->{session};
+	for (0 .. $#tables)
+	{
+		my $table = $c->{tables}[$_];
+		$s->run("TRUNCATE $tables[$_]");
+		if ($c->{bound})
+		{
+			$s->run("INSERT INTO $tables[$_] SELECT *, 0, NULL, 0, now(), NULL FROM $table");
+		}
+		else
+		{
+			$s->run("SET client_min_messages = warning; SELECT audit_log.enable('$table', versioned => false); SELECT audit_log.enable('$table', versioned => true)");
+		}
+		$s->run("VACUUM ANALYZE $tables[$_]");
+	}
+	$c->{initial} = count_versions($c);
+}
+
+sub count_versions { my ($c) = @_; return sum0 map { $c->{session}->value("SELECT count(*) FROM $_") } version_tables($c) }
+
 # Bytes of heap, indexes and toast; of the transaction rows; and rows' record_id and changes alone
 sub log_bytes
 {
@@ -137,6 +218,11 @@ sub log_bytes
 		$bytes{own} += $c->{session}->value("SELECT coalesce(sum(coalesce(pg_column_size(record_id), 0) + coalesce(pg_column_size(changes), 0)), 0) FROM ONLY $_")
 			if $c->{ours} || $c->{bound};
 	}
+	for (version_tables($c))
+	{
+		my ($heap, $index) = split /\|/, $c->{session}->value("SELECT pg_table_size('$_'), pg_indexes_size('$_')");
+		$bytes{heap} += $heap; $bytes{index} += $index;
+	}
 	my $transaction = $c->{ours} ? 'audit_log.transaction' : $c->{bound} ? 'bound_transaction' : undef;
 	$bytes{transaction} = $c->{session}->value("SELECT pg_total_relation_size('$transaction')") if $transaction;
 	return \%bytes;
@@ -145,6 +231,7 @@ sub log_bytes
 sub empty_log
 {
 	my ($c) = @_;
+	reset_versions($c);
 	my @relations = log_relations($c) or return;
 	push @relations, $c->{ours} ? 'audit_log.transaction' : $c->{bound} ? 'bound_transaction' : ();
 	my @guarded = $c->{ours} ? @relations : ();
@@ -161,6 +248,9 @@ sub verify
 	my ($c, $after) = @_;
 	my $rows = log_rows($c);
 	$rows == $c->{expected} or fail("$c->{name}: $rows rows in its log after $after, and not $c->{expected}");
+	return if !$c->{versions};
+	my $versions = count_versions($c) - $c->{initial};
+	$versions == $c->{expected} or fail("$c->{name}: $versions versions after $after, and not $c->{expected}");
 }
 
 # ---- turns
@@ -322,7 +412,7 @@ sub print_ahead
 	for my $work (@works)
 	{
 		my $sign = $work->{unit} eq 'tps' ? 1 : -1;
-		my $ours = $self->ratios($work->{id}, 'audit_log');
+		my $ours = $self->ratios($work->{id}, $self->{ours});
 		for my $c (grep { $_->{peer} && !grep { !$_ } @{ $_->{per} }{ keys %{ $work->{changes} } } } @{ $self->{contestants} })
 		{
 			my $theirs = $self->ratios($work->{id}, $c->{id});

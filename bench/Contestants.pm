@@ -137,6 +137,9 @@ my @all = (
 	{ id => 'bound_bare', name => 'the bound, no transaction row', bound => 1, bare => 1, log => q{SELECT 'bound_log'::regclass} },
 	{ id => 'bound_two', name => 'the bound, in two statements', bound => 1, apart => 1, log => q{SELECT 'bound_log'::regclass} },
 	{ id => 'audit_log', name => 'audit_log', attach => attach_audit_log(), ours => 1 },
+	# with version tables
+	{ id => 'bound_versions', name => 'the bound, versions too', bound => 1, versions => 1, log => q{SELECT 'bound_log'::regclass} },
+	{ id => 'versioned', name => 'audit_log, versioned', attach => attach_audit_log('versioned => true'), ours => 1, versions => 1 },
 	# its modes
 	{ id => 'm_context', name => 'audit_log, user and context set', attach => attach_audit_log(), ours => 1, mode => 1, options => $user },
 	{ id => 'm_require', name => 'audit_log, require', attach => attach_audit_log("require => '{user_id,request}'"), ours => 1, mode => 1, options => $user },
@@ -151,7 +154,6 @@ my @all = (
 	{ id => 'x_summary', name => 'without BRIN (id, timestamp)', attach => attach_without('brin'), ours => 1, index => 1 },
 	{ id => 'x_key', name => 'without (record_id, table_id)', attach => attach_without('record_id audit_log.key_length_ops'), ours => 1, index => 1 },
 	{ id => 'x_all', name => 'without any index', attach => attach_without('.'), ours => 1, index => 1 },
-	# a later mode (versioned …) is one more line here
 	# peers
 	{ id => 'p_row', name => 'PL/pgSQL row trigger', attach => \&attach_plpgsql_row, peer => 1, log => q{SELECT 'audit'::regclass} },
 	{ id => 'p_statement', name => 'PL/pgSQL statement trigger', attach => \&attach_plpgsql_statement, peer => 1, log => q{SELECT 'audit'::regclass} },

@@ -175,6 +175,16 @@ CREATE FUNCTION audit_log._version_index_name(version_table name, column_name na
 COMMENT ON FUNCTION audit_log._version_index_name(name, name) IS 'name of the index on a version table''s column';
 
 /*
+ * A transaction's versions are few rows of a table and want a B-tree.  Three
+ * operations, and ends that are asked for by range or with the key, do not; a
+ * summary of pages costs each change next to nothing.
+ */
+CREATE FUNCTION audit_log._version_index_method(own text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE $1 WHEN 'transaction_id' THEN 'btree' ELSE 'brin' END $$;
+COMMENT ON FUNCTION audit_log._version_index_method(text) IS 'access method of the index on one of a version table''s own columns';
+
+/*
  * SELECT on a version table is for whoever may SELECT all columns of its table,
  * with the grant option for its owner, and for the installing role, whose
  * pg_dump reads it; while the table has row security for the last two only.
@@ -450,7 +460,8 @@ CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table
             CONTINUE WHEN EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = column_name
                                    WHERE i.indrelid = version_table AND i.indnatts = 1 AND i.indkey[0] = a.attnum
                                      AND i.indpred IS NULL AND i.indisvalid);
-            EXECUTE format('CREATE INDEX %I ON %s (%I)', audit_log._version_index_name(name, column_name), version_table, column_name);
+            EXECUTE format('CREATE INDEX %I ON %s USING %s (%I)', audit_log._version_index_name(name, column_name), version_table,
+                           audit_log._version_index_method(own), column_name);
         END LOOP;
     END
     $$;
@@ -2211,8 +2222,8 @@ CREATE FUNCTION audit_log._version_table_migration(caller oid, target regclass, 
                     SELECT 20000, format('PRIMARY KEY (%s, %I)', (SELECT string_agg(quote_ident(k), ', ' ORDER BY n) FROM unnest(key) WITH ORDINALITY u (k, n)),
                                audit_log._version_column(settings, 'transaction_id'))) c
             UNION ALL
-            SELECT 1 + i.n, format('CREATE INDEX %I ON %I.%I (%I)', audit_log._version_index_name(names.versions, audit_log._version_column(settings, i.name)),
-                       names.schema, names.versions, audit_log._version_column(settings, i.name))
+            SELECT 1 + i.n, format('CREATE INDEX %I ON %I.%I USING %s (%I)', audit_log._version_index_name(names.versions, audit_log._version_column(settings, i.name)),
+                       names.schema, names.versions, audit_log._version_index_method(i.name), audit_log._version_column(settings, i.name))
               FROM unnest(ARRAY['transaction_id', 'end_transaction_id', 'operation_type']) WITH ORDINALITY i (name, n)
             UNION ALL
             SELECT 10, format('SELECT audit_log.enable(''%s''%s)', replace(format('%I.%I', names.schema, names.name), '''', ''''''), arguments)) s
@@ -2309,7 +2320,7 @@ DECLARE
     grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
-        '_version_index_name', '_version_rights', '_follow_rights', '_rights_to_lock', '_check_versioned', '_may_be_versioned', '_complete_version_table',
+        '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',

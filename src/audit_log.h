@@ -432,9 +432,9 @@ extern void al_target_init(void);
 extern void al_target_forget(Oid relid);
 extern AlTarget *al_target_open(Oid relid, AlTargetCheck check);
 extern TupleDesc al_target_desc(const AlTarget *target);
-extern void al_target_store(AlTarget *target, int i, HeapTuple tuple);
-extern void al_target_insert(AlTarget *target, int n);
+extern void al_target_add(AlTarget *target, HeapTuple tuple);
 extern void al_target_update(AlTarget *target, ItemPointer tid, HeapTuple tuple);
+extern void al_target_write(AlTarget *target);
 extern Relation al_target_relation(const AlTarget *target);
 extern void al_target_close(AlTarget *target);
 extern void al_target_end_transaction(void);
@@ -621,7 +621,7 @@ typedef struct AlVersionSearch
 extern uint64 al_version_writes;
 
 extern AlVersions *al_version_of(AlTable *table);
-extern int64 al_version_value(const AlVersions *versions, HeapTuple tuple,
+extern int64 al_version_value(const AlVersions *versions, TupleTableSlot *slot,
 							  AlVersionColumn column);
 extern void al_version_key(const AlVersions *versions, TupleTableSlot *slot, Datum *key);
 extern bool al_version_same_key(AlVersions *versions, const Datum *a, const Datum *b);

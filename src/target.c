@@ -46,6 +46,14 @@ typedef struct TargetIndex
 	bool		by_page;		/* a summary of pages: see insert_by_page() */
 } TargetIndex;
 
+typedef struct Rows
+{
+	int			n;
+	int			room;
+	TupleTableSlot **slots;		/* each keeps a place for its values from use
+								 * to use */
+} Rows;
+
 struct AlTarget
 {
 	Oid			relid;			/* hash key of kept targets */
@@ -58,9 +66,13 @@ struct AlTarget
 	EState	   *estate;
 	int			nindexes;
 	TargetIndex *indexes;
-	int			nslots;
-	TupleTableSlot **slots;
-	TupleTableSlot *update_slot;	/* NULL: not needed yet */
+
+	/* the batch; empty where no target is open */
+	Rows		added;
+	Rows		updated;		/* in the heap already */
+	AL_INDEXES_TO_UPDATE *which;	/* indexes that each of these needs */
+	int			entry_room;
+	TupleTableSlot **entries;	/* rows of which one index gets entries */
 
 	/* while open */
 	Relation	rel;
@@ -82,8 +94,8 @@ static uint64 forgotten = 0;	/* how often any was to be forgotten */
 
 /*
  * Does the index keep the least and the greatest value of each range of pages,
- * of columns that are 64-bit integers inside?  Then of a page's rows only those
- * with the extremes need to be entered.
+ * of columns that are integers inside?  Then of a page's rows only those with the
+ * extremes need to be entered.
  */
 static bool
 is_summary(Relation index)
@@ -98,7 +110,7 @@ is_summary(Relation index)
 
 		if (index_getprocid(index, i + 1, 1) != F_BRIN_MINMAX_OPCINFO ||
 			index->rd_index->indkey.values[i] <= 0 ||
-			(type != INT8OID && type != TIMESTAMPTZOID))
+			(type != INT8OID && type != INT2OID && type != TIMESTAMPTZOID))
 			return false;
 	}
 	return true;
@@ -136,23 +148,35 @@ prepare(AlTarget *target, Relation rel)
 	}
 }
 
-/* Slots for n rows; each keeps a place for its values from use to use. */
-static void
-make_slots(AlTarget *target, int n)
+/* The slot of the row that comes next, empty; the caller counts it when it is there. */
+static TupleTableSlot *
+next_slot(AlTarget *target, Rows *rows)
 {
-	MemoryContext old;
+	if (rows->n == rows->room)
+	{
+		MemoryContext old = MemoryContextSwitchTo(target->cxt);
+		int			room = Max(2 * rows->room, 1);
 
-	if (n <= target->nslots)
-		return;
-	old = MemoryContextSwitchTo(target->cxt);
-	n = Max(n, 2 * target->nslots);
-	target->slots = target->slots ?
-		repalloc(target->slots, sizeof(TupleTableSlot *) * n) :
-		palloc(sizeof(TupleTableSlot *) * n);
-	while (target->nslots < n)
-		target->slots[target->nslots++] =
-			MakeSingleTupleTableSlot(target->desc, &TTSOpsHeapTuple);
-	MemoryContextSwitchTo(old);
+		rows->slots = rows->slots ?
+			repalloc(rows->slots, sizeof(TupleTableSlot *) * room) :
+			palloc(sizeof(TupleTableSlot *) * room);
+		if (rows == &target->updated)
+			target->which = target->which ?
+				repalloc(target->which, sizeof(*target->which) * room) :
+				palloc(sizeof(*target->which) * room);
+		while (rows->room < room)
+			rows->slots[rows->room++] =
+				MakeSingleTupleTableSlot(target->desc, &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+	}
+	return rows->slots[rows->n];
+}
+
+static void
+clear_rows(Rows *rows)
+{
+	while (rows->n > 0)
+		ExecClearTuple(rows->slots[--rows->n]);
 }
 
 static AlTarget *
@@ -300,12 +324,27 @@ al_target_open(Oid relid, AlTargetCheck check)
 	return target;
 }
 
-/* Row i of the batch; takes the tuple over, which has a palloc'd chunk of its own. */
+/* A row for the batch; takes the tuple over, which has a palloc'd chunk of its own. */
 void
-al_target_store(AlTarget *target, int i, HeapTuple tuple)
+al_target_add(AlTarget *target, HeapTuple tuple)
 {
-	make_slots(target, i + 1);
-	ExecStoreHeapTuple(tuple, target->slots[i], true);
+	ExecStoreHeapTuple(tuple, next_slot(target, &target->added), true);
+	target->added.n++;
+}
+
+/*
+ * Puts tuple, which is taken over, in the place of the row at tid, that no
+ * other transaction changes.  Indexes get their entries with the batch.
+ */
+void
+al_target_update(AlTarget *target, ItemPointer tid, HeapTuple tuple)
+{
+	TupleTableSlot *slot = next_slot(target, &target->updated);
+
+	ExecStoreHeapTuple(tuple, slot, true);
+	simple_table_tuple_update(target->rel, tid, slot, SnapshotSelf,
+							  &target->which[target->updated.n]);
+	target->updated.n++;
 }
 
 /* Does the index get an entry of any of the n rows? */
@@ -335,43 +374,45 @@ insert_one(AlTarget *target, TargetIndex *index, TupleTableSlot *slot)
 
 /*
  * Of rows that follow each other on one page only those with the least and the
- * greatest value of each column: what lies between adds nothing to the summary
- * of the page's range.
+ * greatest value of each column, and one NULL: what lies between adds nothing to
+ * the summary of the page's range.
  */
 static void
-insert_by_page(AlTarget *target, TargetIndex *index, int n)
+insert_by_page(AlTarget *target, TargetIndex *index, TupleTableSlot **slots, int n)
 {
 	int			ncolumns = index->index->ii_NumIndexKeyAttrs;
 
 	for (int start = 0, end; start < n; start = end)
 	{
-		BlockNumber block = ItemPointerGetBlockNumber(&target->slots[start]->tts_tid);
+		BlockNumber block = ItemPointerGetBlockNumber(&slots[start]->tts_tid);
 		Bitmapset  *extremes = NULL;
 		int			row = -1;
 
 		end = start + 1;
-		while (end < n && ItemPointerGetBlockNumber(&target->slots[end]->tts_tid) == block)
+		while (end < n && ItemPointerGetBlockNumber(&slots[end]->tts_tid) == block)
 			end++;
 		for (int column = 0; column < ncolumns; column++)
 		{
 			AttrNumber	attnum = index->index->ii_IndexAttrNumbers[column];
+			Oid			type = TupleDescAttr(target->desc, attnum - 1)->atttypid;
 			int			least = -1;
 			int			greatest = -1;
+			int			null = -1;
 			int64		min = 0;
 			int64		max = 0;
 
 			for (int i = start; i < end; i++)
 			{
 				bool		isnull;
-				Datum		datum = slot_getattr(target->slots[i], attnum, &isnull);
+				Datum		datum = slot_getattr(slots[i], attnum, &isnull);
 				int64		value;
 
 				if (isnull)
 				{
-					extremes = bms_add_member(extremes, i - start);
+					null = i;
 					continue;
 				}
-				value = DatumGetInt64(datum);
+				value = type == INT2OID ? DatumGetInt16(datum) : DatumGetInt64(datum);
 				if (least < 0 || value < min)
 				{
 					least = i;
@@ -383,6 +424,8 @@ insert_by_page(AlTarget *target, TargetIndex *index, int n)
 					max = value;
 				}
 			}
+			if (null >= 0)
+				extremes = bms_add_member(extremes, null - start);
 			if (least >= 0)
 			{
 				extremes = bms_add_member(extremes, least - start);
@@ -390,7 +433,7 @@ insert_by_page(AlTarget *target, TargetIndex *index, int n)
 			}
 		}
 		while ((row = bms_next_member(extremes, row)) >= 0)
-			insert_one(target, index, target->slots[start + row]);
+			insert_one(target, index, slots[start + row]);
 		bms_free(extremes);
 	}
 }
@@ -406,7 +449,7 @@ insert_index(AlTarget *target, TargetIndex *index, TupleTableSlot **slots, int n
 	index->info->ri_RelationDesc = target->rel;
 	index->info->ri_IndexRelationDescs[0] = rel;
 	if (index->by_page && n > 1)
-		insert_by_page(target, index, n);
+		insert_by_page(target, index, slots, n);
 	else
 		for (int i = 0; i < n; i++)
 			insert_one(target, index, slots[i]);
@@ -416,52 +459,57 @@ insert_index(AlTarget *target, TargetIndex *index, TupleTableSlot **slots, int n
 	index_close(rel, NoLock);	/* the lock stays until the transaction ends */
 }
 
-/* Writes rows 0 to n - 1, and forgets them. */
-void
-al_target_insert(AlTarget *target, int n)
+/* The rows of the batch of which the index gets entries, in target->entries; how many. */
+static int
+collect_entries(AlTarget *target, const TargetIndex *index)
 {
-	CommandId	command = GetCurrentCommandId(true);
+	int			n = 0;
 
-	if (n == 1)
-		table_tuple_insert(target->rel, target->slots[0], command, 0, NULL);
-	else
+	for (int i = 0; i < target->updated.n; i++)
+		if (AL_INDEX_TO_UPDATE(target->which[i], index->index))
+			target->entries[n++] = target->updated.slots[i];
+	for (int i = 0; i < target->added.n; i++)
+		target->entries[n++] = target->added.slots[i];
+	return is_wanted(target, index, target->entries, n) ? n : 0;
+}
+
+/* Writes the batch, and forgets it. */
+void
+al_target_write(AlTarget *target)
+{
+	int			added = target->added.n;
+	int			all = added + target->updated.n;
+
+	if (all == 0)
+		return;
+	if (added == 1)
+		table_tuple_insert(target->rel, target->added.slots[0], GetCurrentCommandId(true), 0, NULL);
+	else if (added > 1)
 	{
-		BulkInsertState bulk = n > AL_TARGET_BULK ? GetBulkInsertState() : NULL;
+		BulkInsertState bulk = added > AL_TARGET_BULK ? GetBulkInsertState() : NULL;
 
-		table_multi_insert(target->rel, target->slots, n, command, 0, bulk);
+		table_multi_insert(target->rel, target->added.slots, added, GetCurrentCommandId(true), 0, bulk);
 		if (bulk)
 			FreeBulkInsertState(bulk);
 	}
-	for (int i = 0; i < target->nindexes; i++)
-		if (is_wanted(target, &target->indexes[i], target->slots, n))
-			insert_index(target, &target->indexes[i], target->slots, n);
-	for (int i = 0; i < n; i++)
-		ExecClearTuple(target->slots[i]);
-}
 
-/*
- * Puts tuple, which is taken over, in the place of the row at tid, that no
- * other transaction changes.
- */
-void
-al_target_update(AlTarget *target, ItemPointer tid, HeapTuple tuple)
-{
-	AL_INDEXES_TO_UPDATE which;
-
-	if (target->update_slot == NULL)
+	if (target->entry_room < all)
 	{
-		MemoryContext old = MemoryContextSwitchTo(target->cxt);
-
-		target->update_slot = MakeSingleTupleTableSlot(target->desc, &TTSOpsHeapTuple);
-		MemoryContextSwitchTo(old);
+		if (target->entries)
+			pfree(target->entries);
+		target->entries = NULL;
+		target->entries = MemoryContextAlloc(target->cxt, sizeof(TupleTableSlot *) * 2 * all);
+		target->entry_room = 2 * all;
 	}
-	ExecStoreHeapTuple(tuple, target->update_slot, true);
-	simple_table_tuple_update(target->rel, tid, target->update_slot, SnapshotSelf, &which);
 	for (int i = 0; i < target->nindexes; i++)
-		if (AL_INDEX_TO_UPDATE(which, target->indexes[i].index) &&
-			is_wanted(target, &target->indexes[i], &target->update_slot, 1))
-			insert_index(target, &target->indexes[i], &target->update_slot, 1);
-	ExecClearTuple(target->update_slot);
+	{
+		int			n = collect_entries(target, &target->indexes[i]);
+
+		if (n > 0)
+			insert_index(target, &target->indexes[i], target->entries, n);
+	}
+	clear_rows(&target->added);
+	clear_rows(&target->updated);
 }
 
 Relation

@@ -212,8 +212,7 @@ pass_ids(AlVersions *versions, Relation rel, Relation index)
 	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, 0);
 	index_rescan(scan, NULL, 0, NULL, 0);
 	if (index_getnext_slot(scan, BackwardScanDirection, slot))
-		al_session_pass_id(al_version_value(versions, ExecFetchSlotHeapTuple(slot, false, NULL),
-											AL_VERSION_TRANSACTION));
+		al_session_pass_id(al_version_value(versions, slot, AL_VERSION_TRANSACTION));
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	versions->ids_passed = true;
@@ -279,10 +278,10 @@ al_version_of(AlTable *table)
 /* ---- looking records up ---- */
 
 int64
-al_version_value(const AlVersions *versions, HeapTuple tuple, AlVersionColumn column)
+al_version_value(const AlVersions *versions, TupleTableSlot *slot, AlVersionColumn column)
 {
 	bool		isnull;
-	Datum		value = heap_getattr(tuple, versions->own[column], versions->desc, &isnull);
+	Datum		value = slot_getattr(slot, versions->own[column], &isnull);
 
 	if (isnull)
 		return 0;
@@ -293,15 +292,15 @@ al_version_value(const AlVersions *versions, HeapTuple tuple, AlVersionColumn co
 void
 al_version_record(const AlVersions *versions, TupleTableSlot *slot, AlVersionRecord *record)
 {
-	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+	HeapTupleHeader tuple = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
 
 	record->found = true;
 	record->tid = slot->tts_tid;
-	record->id = al_version_value(versions, tuple, AL_VERSION_TRANSACTION);
-	record->operation = al_version_value(versions, tuple, AL_VERSION_OPERATION);
-	record->valid_from = al_version_value(versions, tuple, AL_VERSION_FROM);
-	record->ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-	record->command = record->ours ? HeapTupleHeaderGetCmin(tuple->t_data) : 0;
+	record->id = al_version_value(versions, slot, AL_VERSION_TRANSACTION);
+	record->operation = al_version_value(versions, slot, AL_VERSION_OPERATION);
+	record->valid_from = al_version_value(versions, slot, AL_VERSION_FROM);
+	record->ours = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple));
+	record->command = record->ours ? HeapTupleHeaderGetCmin(tuple) : 0;
 	record->before = record->operation == AL_UPDATED;
 	record->looked = al_version_writes;
 }
@@ -353,8 +352,7 @@ al_version_search(AlVersionSearch *search, const Datum *key, AlVersionRecord *re
 
 		if (index_getnext_slot(search->scan, BackwardScanDirection, before))
 			record->before =
-				al_version_value(versions, ExecFetchSlotHeapTuple(before, false, NULL),
-								 AL_VERSION_OPERATION) != AL_DELETED;
+				al_version_value(versions, before, AL_VERSION_OPERATION) != AL_DELETED;
 		ExecDropSingleTupleTableSlot(before);
 	}
 	MemoryContextSwitchTo(old);

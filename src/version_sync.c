@@ -288,7 +288,7 @@ end_absent(Pass *pass, Snapshot before)
 			more = AL_TUPLESORT_GETDATUM(pass->current, &value, &isnull);
 		if (!(more && DatumGetInt64(value) == here) &&
 			heap_attisnull(tuple, versions->own[AL_VERSION_END_TRANSACTION], versions->desc) &&
-			al_version_value(versions, tuple, AL_VERSION_OPERATION) != AL_DELETED)
+			al_version_value(versions, pass->slot, AL_VERSION_OPERATION) != AL_DELETED)
 		{
 			AlVersionRecord record;
 			Datum		key[INDEX_MAX_KEYS];

@@ -66,16 +66,7 @@ typedef struct Writing
 	Relation	rel;
 	Relation	index;
 	AlVersionSearch search;
-	int			nrows;			/* in the target, to be inserted */
 } Writing;
-
-static void
-insert_rows(Writing *writing)
-{
-	if (writing->nrows > 0)
-		al_target_insert(writing->target, writing->nrows);
-	writing->nrows = 0;
-}
 
 /* Puts tuple in the place of the version found for a record. */
 static void
@@ -93,12 +84,23 @@ close_version(Writing *writing, AlVersionRecord *record, int64 transaction_id, T
 {
 	AlVersions *versions = writing->versions;
 	TupleTableSlot *slot = writing->search.slot;
-	int			columns[2] = {versions->own[AL_VERSION_END_TRANSACTION], versions->own[AL_VERSION_TO]};
-	Datum		values[2] = {Int64GetDatum(transaction_id), TimestampTzGetDatum(until)};
-	bool		nulls[2] = {false, false};
-	HeapTuple	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL),
-												  versions->desc, 2, columns, values, nulls);
+	int			natts = versions->desc->natts;
+	AttrNumber	end = versions->own[AL_VERSION_END_TRANSACTION] - 1;
+	AttrNumber	to = versions->own[AL_VERSION_TO] - 1;
+	Datum	   *values = palloc(sizeof(Datum) * natts);
+	bool	   *nulls = palloc(sizeof(bool) * natts);
+	HeapTuple	tuple;
 
+	/* the slot has taken the row apart already, to look at it */
+	slot_getallattrs(slot);
+	memcpy(values, slot->tts_values, sizeof(Datum) * natts);
+	memcpy(nulls, slot->tts_isnull, sizeof(bool) * natts);
+	values[end] = Int64GetDatum(transaction_id);
+	values[to] = TimestampTzGetDatum(until);
+	nulls[end] = nulls[to] = false;
+	tuple = heap_form_tuple(versions->desc, values, nulls);
+	pfree(values);
+	pfree(nulls);
 	ExecClearTuple(slot);
 	replace_row(writing, record, tuple);
 }
@@ -171,7 +173,7 @@ write_change(Writing *writing, Change *change)
 	{
 		if (record->found)
 			close_version(writing, record, change->transaction_id, from);
-		al_target_store(writing->target, writing->nrows++, row);
+		al_target_add(writing->target, row);
 	}
 }
 
@@ -200,13 +202,13 @@ write_changes(Change **changes, int n, bool repeated)
 		writing.versions = changes[i]->versions;
 		if (repeated)
 		{
-			insert_rows(&writing);
+			al_target_write(writing.target);
 			changes[i]->record.looked = 0;
 		}
 		write_change(&writing, changes[i]);
 	}
 	al_version_end_search(&writing.search);
-	insert_rows(&writing);
+	al_target_write(writing.target);
 	index_close(writing.index, NoLock);
 	al_target_close(writing.target);
 }

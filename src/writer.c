@@ -107,8 +107,8 @@ al_writer_transaction(const char *user)
 	values[Anum_al_transaction_id - 1] = Int64GetDatum(id);
 
 	target = al_target_open(al_catalog_get()->transaction, check_transaction);
-	al_target_store(target, 0, heap_form_tuple(al_target_desc(target), values, nulls));
-	al_target_insert(target, 1);
+	al_target_add(target, heap_form_tuple(al_target_desc(target), values, nulls));
+	al_target_write(target);
 	al_target_close(target);
 
 	al_session_row_written(id, user);
@@ -130,9 +130,9 @@ write_batch(Oid partition, const BufferedChange *changes, int n, int64 first_id)
 
 		/* the first column, of fixed width and never NULL */
 		memcpy((char *) tuple->t_data + tuple->t_data->t_hoff, &id, sizeof(id));
-		al_target_store(target, i, tuple);
+		al_target_add(target, tuple);
 	}
-	al_target_insert(target, n);
+	al_target_write(target);
 	al_target_close(target);
 }
 
