@@ -296,6 +296,37 @@ CREATE FUNCTION audit_log._rights_to_lock(targets regclass[]) RETURNS SETOF oid
     $$;
 COMMENT ON FUNCTION audit_log._rights_to_lock(regclass[]) IS 'the version tables and views transaction whose rights are written with those of the tables named';
 
+/*
+ * A column of the key of which the version table would take two values for one:
+ * the key's index tells them apart by another collation or operator class.  None
+ * where one index over the key is at least as strict.
+ */
+CREATE FUNCTION audit_log._loose_key_column(target regclass, version_table regclass) RETURNS name
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT min(k.loose)
+          FROM (SELECT i.indexrelid, min(a.attname::text) FILTER (
+                           WHERE NOT l.collisdeterministic AND c.collationid <> l.oid
+                              -- the operator that says what is equal, against the one of the type's own class
+                              OR NOT o.opcdefault AND o.opcmethod = (SELECT m.oid FROM pg_am m WHERE m.amname = 'btree')
+                                 AND NOT EXISTS (SELECT FROM pg_opclass d JOIN pg_amop x ON x.amopfamily = d.opcfamily AND x.amopstrategy = 3
+                                                   JOIN pg_amop y ON y.amopfamily = o.opcfamily AND y.amopstrategy = 3 AND y.amopopr = x.amopopr
+                                                  WHERE d.opcdefault AND d.opcmethod = o.opcmethod AND d.opcintype = o.opcintype
+                                                    AND x.amoplefttype = o.opcintype AND x.amoprighttype = o.opcintype))::name AS loose
+                  FROM pg_index i,
+                       LATERAL unnest(i.indkey::smallint[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY c (attnum, opclass, collationid, n)
+                  JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = c.attnum
+                  JOIN pg_opclass o ON o.oid = c.opclass
+                  LEFT JOIN pg_attribute v ON v.attrelid = $2 AND v.attname = a.attname AND NOT v.attisdropped
+                  LEFT JOIN pg_collation l ON l.oid = coalesce(v.attcollation, a.attcollation)
+                 WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND c.n <= i.indnkeyatts
+                 GROUP BY i.indexrelid, i.indnkeyatts
+                HAVING count(*) = i.indnkeyatts
+                   AND array_agg(a.attname::text) @> audit_log._key_columns($1) AND audit_log._key_columns($1) @> array_agg(a.attname::text)) k
+        HAVING count(*) = count(k.loose)
+    $$;
+COMMENT ON FUNCTION audit_log._loose_key_column(regclass, regclass) IS 'a key column whose values the key''s index tells apart and the version table''s does not, NULL where there is none';
+
 CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
@@ -329,6 +360,13 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
                 MESSAGE = format('cannot keep versions of table %s', target),
                 DETAIL = 'It has no key, so that no version could be told to belong to a record.',
                 HINT = 'Give it a primary key.';
+        END IF;
+        name := audit_log._loose_key_column(target, audit_log._version_relation(target, settings));
+        IF name IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+                MESSAGE = format('cannot keep versions of table %s', target),
+                DETAIL = format('The index of its key tells values of column %I apart that are equal for the collation or type of the column, by which versions would be kept.', name),
+                HINT = format('Give it a primary key, or a unique index on %I with the collation and operator class of the column.', name);
         END IF;
         SELECT m INTO name FROM jsonb_array_elements_text(settings -> 'mask') m WHERE m = ANY (key) LIMIT 1;
         IF FOUND THEN
@@ -1272,7 +1310,7 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb,
         IF former_key IS NOT NULL AND NOT (versions_key @> former_key AND former_key @> versions_key) THEN
             RETURN;             -- it did not fit before either
         END IF;
-        IF NOT (versions_key @> key AND key @> versions_key) THEN
+        IF NOT (versions_key @> key AND key @> versions_key) OR audit_log._loose_key_column(target, version_table) IS NOT NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('cannot change the key of versioned table %s', target),
                 DETAIL = format('Its versions are kept by (%s).', array_to_string(versions_key, ', ')),
@@ -1364,7 +1402,10 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         END IF;
         FOR source IN
             SELECT s.column_name, s.definition, s.type, s.modifier, s.filled, f.name AS former_name,
-                   f.type <> format_type(s.type, s.modifier) AS altered, v.attname IS NOT NULL AS there,
+                   -- of a key a collation that tells more apart is kept: versions of values that are equal now may be there
+                   f.type <> format_type(s.type, s.modifier)
+                   OR v.attcollation <> a.attcollation AND (NOT l.collisdeterministic OR NOT s.column_name = ANY (audit_log._key_columns(target)::name[])) AS altered,
+                   v.attname IS NOT NULL AS there,
                    v.atttypid AS version_type, v.atttypmod AS version_modifier
               FROM audit_log._version_sources(target, settings) s
               JOIN pg_attribute a ON a.attrelid = target AND a.attname = s.column_name
@@ -1372,6 +1413,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
                            FROM jsonb_array_elements(former) c) f ON f.number = a.attnum
               LEFT JOIN pg_attribute v ON v.attrelid = version_table AND v.attname = coalesce(f.name, s.column_name)
                                       AND v.attnum > 0 AND NOT v.attisdropped
+              LEFT JOIN pg_collation l ON l.oid = v.attcollation
              ORDER BY a.attnum
         LOOP
             IF NOT source.there THEN
@@ -2320,7 +2362,7 @@ DECLARE
     grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
-        '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_check_versioned', '_may_be_versioned', '_complete_version_table',
+        '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
