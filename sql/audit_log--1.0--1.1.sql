@@ -153,6 +153,41 @@ CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
     $$;
 COMMENT ON FUNCTION audit_log._is_version_table(regclass) IS 'is the relation the version table of a table that is or was tracked?';
 
+/*
+ * May a table go on with a version table of ours of which the log does not know
+ * whose it is: one that was restored without the log?  If its own trigger alone
+ * names it, and its owner may let others read it, as the owner of the versions'
+ * table is let; or if there is nothing to be read in it.
+ */
+CREATE FUNCTION audit_log._may_claim_versions(target regclass, settings jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT NOT EXISTS (
+                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row'
+                      AND r.relnamespace = c.relnamespace AND r.oid <> c.oid AND NOT r.relispartition
+                      AND position(convert_to('version_table=' || ($2 ->> 'version_table'), getdatabaseencoding()) || '\x00'::bytea IN t.tgargs) > 0
+                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') ? 'versioned')
+               AND coalesce((SELECT v.relowner <> (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass)
+                                    OR has_table_privilege(c.relowner, v.oid, 'SELECT WITH GRANT OPTION')
+                                    OR v.relkind = 'r' AND audit_log._is_empty(v.oid)
+                               FROM pg_class v WHERE v.oid = audit_log._version_relation($1, $2)), true)
+          FROM pg_class c WHERE c.oid = $1
+    $$;
+COMMENT ON FUNCTION audit_log._may_claim_versions(regclass, jsonb) IS 'may a table go on with a version table of which the log does not know whose it is?';
+
+/* is its version table known to the log as this table's? */
+CREATE FUNCTION audit_log._knows_versions(target regclass, settings jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id($1)
+                          AND t.settings ->> 'version_table' = $2 ->> 'version_table'
+                          AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
+                                WHERE o.id < t.id AND o.table_schema = t.table_schema
+                                  AND o.settings ->> 'version_table' = t.settings ->> 'version_table'))
+    $$;
+COMMENT ON FUNCTION audit_log._knows_versions(regclass, jsonb) IS 'does the log know the version table named as this table''s?';
+
 CREATE FUNCTION audit_log._versioned_table(version_table regclass) RETURNS regclass
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
@@ -748,11 +783,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                 MESSAGE = format('version_table names table %s itself', target);
         END IF;
         -- by our own word on this table: its trigger may say what it likes
-        IF EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)
-                      AND t.settings ->> 'version_table' = former ->> 'version_table'
-                      AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
-                            WHERE o.id < t.id AND o.table_schema = t.table_schema
-                              AND o.settings ->> 'version_table' = t.settings ->> 'version_table')) THEN
+        IF audit_log._knows_versions(target, former) THEN
             known := audit_log._version_relation(target, former);
             IF NOT audit_log._is_version_table(known) THEN
                 known := NULL;
@@ -779,7 +810,12 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                     WHERE c.oid = target AND t.table_schema = n.nspname
                       AND t.settings ->> 'version_table' = _make_version_table.settings ->> 'version_table'
                       AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
-                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
+                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target)))
+           OR known IS NULL AND version_table IS NOT NULL AND EXISTS (
+                   -- restored without the log, and not changed since
+                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_class c ON c.oid = target AND c.relnamespace = r.relnamespace
+                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row' AND r.oid <> target AND NOT r.relispartition
+                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') @> jsonb_build_object('versioned', true, 'version_table', settings -> 'version_table')) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('%I is the version table of another table', settings ->> 'version_table'),
                 HINT = 'Name another: version_table => …';
@@ -1715,6 +1751,7 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
         broken bigint;
         rows bigint;
         versions bigint;
+        lacking text;
     BEGIN
         FOR target IN
             SELECT c.oid::regclass AS relid, s.settings, audit_log._version_relation(c.oid, s.settings) AS version_table
@@ -1738,6 +1775,26 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
                 RETURN NEXT;
                 CONTINUE;
             END;
+            IF audit_log._has_version_shape(target.version_table, target.settings) AND NOT audit_log._knows_versions(target.relid, target.settings)
+               AND NOT audit_log._may_claim_versions(target.relid, target.settings) THEN
+                problem := format('version table %s is not known to be its own: changes are refused', target.version_table);
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            SELECT string_agg(quote_ident(w.name), ', ' ORDER BY w.n) INTO lacking
+              FROM (SELECT row_number() OVER () AS n, s.column_name AS name, ARRAY[s.type, audit_log._version_type(s.type, -1)::regtype] AS types
+                      FROM audit_log._version_sources(target.relid, target.settings) s
+                    UNION ALL
+                    SELECT 10000 + o.n, audit_log._version_column(target.settings, o.name), ARRAY[o.type::oid]
+                      FROM (VALUES (1, 'transaction_id', 'int8'::regtype), (2, 'end_transaction_id', 'int8'), (3, 'operation_type', 'int2'),
+                                   (4, 'valid_from', 'timestamptz'), (5, 'valid_to', 'timestamptz')) o (n, name, type)) w
+             WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target.version_table AND a.attname = w.name
+                                  AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid = ANY (w.types));
+            IF lacking IS NOT NULL THEN
+                problem := format('version table %s has no column %s of the same type: changes are refused', target.version_table, lacking);
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
             remedy := 'Run SELECT audit_log.repair().';
             IF NOT audit_log._is_version_table(target.version_table) THEN
                 problem := format('version table %s does not belong to the owner of the log, so that others may change it', target.version_table);
@@ -2361,7 +2418,7 @@ DECLARE
                         WHERE e.extname = 'audit_log');
     grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
+        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
         '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
