@@ -60,6 +60,32 @@ CREATE FUNCTION audit_log._version_column(settings jsonb, name text) RETURNS nam
     AS $$ SELECT coalesce($1 #>> ARRAY['version_columns', $2], $2)::name $$;
 COMMENT ON FUNCTION audit_log._version_column(jsonb, text) IS 'the name that a version table''s own column has by the settings';
 
+/* a type's name, of a domain that of the type beneath it */
+CREATE FUNCTION audit_log._base_type(type oid, modifier integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH RECURSIVE chain AS (
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, $2 AS modifier FROM pg_type t WHERE t.oid = $1
+            UNION ALL
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, CASE WHEN c.typtypmod >= 0 THEN c.typtypmod ELSE c.modifier END
+              FROM chain c JOIN pg_type t ON t.oid = c.typbasetype
+             WHERE c.typtype = 'd')
+        SELECT format_type(c.oid, c.modifier) FROM chain c WHERE c.typtype <> 'd'
+    $$;
+COMMENT ON FUNCTION audit_log._base_type(oid, integer) IS 'a type''s name, of a domain that of its base type';
+
+/* domains that are made of a domain, itself included */
+CREATE FUNCTION audit_log._derived_domains(domain oid) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH RECURSIVE derived AS (
+            SELECT $1 AS oid
+            UNION
+            SELECT t.oid FROM derived d JOIN pg_type t ON t.typbasetype = d.oid AND t.typtype = 'd')
+        SELECT d.oid FROM derived d
+    $$;
+COMMENT ON FUNCTION audit_log._derived_domains(oid) IS 'the domains made of a domain, itself included';
+
 /*
  * The type that a version table has for a column.  A domain's constraints would
  * be checked, and its default be evaluated, by us for whoever altered the table,
@@ -70,16 +96,14 @@ CREATE FUNCTION audit_log._version_type(type oid, modifier integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         WITH RECURSIVE chain AS (
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, $2 AS modifier
-              FROM pg_type t WHERE t.oid = $1
+            SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull, t.typdefault FROM pg_type t WHERE t.oid = $1
             UNION ALL
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault,
-                   CASE WHEN c.typtypmod >= 0 THEN c.typtypmod ELSE c.modifier END
+            SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull, t.typdefault
               FROM chain c JOIN pg_type t ON t.oid = c.typbasetype
              WHERE c.typtype = 'd')
         SELECT CASE WHEN EXISTS (SELECT FROM chain c WHERE c.typtype = 'd' AND (c.typnotnull OR c.typdefault IS NOT NULL)
                                      OR EXISTS (SELECT FROM pg_constraint k WHERE k.contypid = c.oid))
-                    THEN (SELECT format_type(c.oid, c.modifier) FROM chain c WHERE c.typtype <> 'd')
+                    THEN audit_log._base_type($1, $2)
                     ELSE format_type($1, $2) END
     $$;
 COMMENT ON FUNCTION audit_log._version_type(oid, integer) IS 'a column''s type as version tables have it: of a domain with constraints or a default the base type';
@@ -92,7 +116,8 @@ CREATE FUNCTION audit_log._version_sources(target regclass, settings jsonb,
     AS $$
         SELECT a.attname,
                audit_log._version_type(a.atttypid, a.atttypmod)
-               || CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
+               || CASE WHEN a.attcollation <> 0
+                        AND a.attcollation <> (SELECT y.typcollation FROM pg_type y WHERE y.oid = audit_log._version_type(a.atttypid, -1)::regtype)
                        THEN (SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
                                FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation)
                        ELSE '' END,
@@ -106,6 +131,33 @@ CREATE FUNCTION audit_log._version_sources(target regclass, settings jsonb,
          ORDER BY a.attnum
     $$;
 COMMENT ON FUNCTION audit_log._version_sources(regclass, jsonb) IS 'the columns of a table that its version table has; filled: rows present may have got a value with the column';
+
+/*
+ * Before an ALTER DOMAIN that gives the domain a constraint or a default:
+ * versions need not obey it, and have the base type from here on.
+ */
+CREATE FUNCTION audit_log._leave_domain(domain oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        command text;
+    BEGIN
+        FOR command IN
+            SELECT format('ALTER TABLE ONLY %s %s', v.oid::regclass,
+                       string_agg(format('ALTER COLUMN %I TYPE %s%s', a.attname, audit_log._base_type(a.atttypid, a.atttypmod),
+                           CASE WHEN a.attcollation <> 0 THEN (SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
+                               FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) ELSE '' END), ', '))
+              FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
+              JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
+              JOIN pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE a.atttypid IN (SELECT audit_log._derived_domains(domain)) AND audit_log._has_version_shape(v.oid, t.settings)
+             GROUP BY v.oid ORDER BY v.oid
+        LOOP
+            EXECUTE command;
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._leave_domain(oid) IS 'gives columns of version tables that are of a domain its base type';
 
 /* the relation that bears a table's version table's name, if any */
 CREATE FUNCTION audit_log._version_relation(target regclass, settings jsonb) RETURNS regclass
@@ -369,7 +421,7 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
         key text[] := audit_log._key_columns(target);
         setting text;
         name text;
-        hint text;
+        columns integer;
     BEGIN
         IF settings ? 'version_columns' THEN
             IF jsonb_typeof(settings -> 'version_columns') <> 'object' THEN
@@ -424,6 +476,13 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
                 DETAIL = 'TRUNCATE would leave its records without their last versions.',
                 HINT = 'Set on_truncate to rows or forbid.';
         END IF;
+        columns := (SELECT count(*) FROM audit_log._version_sources(target, settings)) + 5;
+        IF columns > 1600 THEN
+            RAISE EXCEPTION USING ERRCODE = 'too_many_columns',
+                MESSAGE = format('cannot keep versions of table %s: they would have %s columns', target, columns),
+                DETAIL = 'A table can have 1,600 columns, and a version table has five of its own.',
+                HINT = 'Leave columns out: exclude => …';
+        END IF;
         name := settings ->> 'version_table';
         IF octet_length(name) > 63 THEN
             RAISE EXCEPTION USING ERRCODE = 'name_too_long',
@@ -451,7 +510,7 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
 COMMENT ON FUNCTION audit_log._check_versioned(regclass, jsonb) IS 'refuses settings that a versioned table cannot have';
 
 /* of a whole schema: those that cannot have versions are tracked without */
-CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean) RETURNS boolean
+CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean, settings jsonb) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -466,10 +525,19 @@ CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean) RETUR
             RAISE NOTICE 'audit_log: no versions of % are kept: the name of their table would be too long, or is taken', target;
             RETURN false;
         END IF;
+        -- nor for columns that versions have for their own, for a masked key, or for there being too many
+        IF made THEN
+            BEGIN
+                PERFORM audit_log._check_versioned(target, settings);
+            EXCEPTION WHEN duplicate_column OR invalid_parameter_value OR feature_not_supported OR too_many_columns THEN
+                RAISE NOTICE 'audit_log: no versions of % are kept: %', target, SQLERRM;
+                RETURN false;
+            END;
+        END IF;
         RETURN true;
     END
     $$;
-COMMENT ON FUNCTION audit_log._may_be_versioned(regclass, boolean) IS 'may versions be kept of a table of a schema? made: it has just been created';
+COMMENT ON FUNCTION audit_log._may_be_versioned(regclass, boolean, jsonb) IS 'may versions be kept of a table of a schema? made: it has just been created';
 
 /* columns, key and indexes as section "Version tables" of the README has them; what is there stays */
 CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table regclass, settings jsonb) RETURNS void
@@ -490,7 +558,7 @@ CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table
              WHERE a.attrelid = version_table AND a.attname = source.column_name AND a.attnum > 0 AND NOT a.attisdropped;
             IF NOT FOUND THEN
                 additions := additions || format('ADD COLUMN %I %s', source.column_name, source.definition);
-            ELSIF have.atttypid NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
+            ELSIF have.atttypid NOT IN (source.type, audit_log._base_type(source.type, -1)::regtype) THEN
                 RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                     MESSAGE = format('column %I of version table %s is of type %s, that of table %s of type %s',
                         source.column_name, version_table, format_type(have.atttypid, have.atttypmod), target,
@@ -649,7 +717,8 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
     BEGIN
         SELECT CASE WHEN c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition THEN 'It is not an ordinary table.'
                     WHEN c.relhassubclass OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid) THEN 'It inherits, or is inherited from.'
-                    WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit_log.capture()'::regprocedure) THEN 'It is audited itself.' END
+                    WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit_log.capture()'::regprocedure
+                                    AND t.tgname <> 'audit_log_row') THEN 'It is audited itself, by a trigger attached by hand.' END
           INTO problem FROM pg_class c WHERE c.oid = version_table;
         IF problem IS NULL THEN
             SELECT 'It has no column ' || quote_ident(n.name) || ' of an integer type.' INTO problem
@@ -668,6 +737,10 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
                 HINT = 'Name another: version_table => …';
         END IF;
         PERFORM audit_log._check_owner(caller, version_table);
+        -- as every table of a schema may be: a version table cannot
+        IF audit_log._trigger_settings(version_table, 'audit_log_row') IS NOT NULL THEN
+            PERFORM audit_log._disable(caller, version_table);
+        END IF;
         -- what others have put on it since an older snapshot would be kept, and run with our rights
         IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -1178,6 +1251,11 @@ CREATE OR REPLACE FUNCTION audit_log._is_bookkeeping(target regclass) RETURNS bo
             OR EXISTS (SELECT FROM pg_class c JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = c.relname || '_version'
                         WHERE v.oid = $1 AND c.relkind IN ('r', 'p')
                           AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = v.oid AND a.attname IN ('transaction_id', 'operation_type')))
+            -- or under another name: by its columns and its key
+            OR EXISTS (SELECT FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attname = 'transaction_id' AND k.attnum = ANY (i.indkey)
+                        WHERE i.indrelid = $1 AND i.indisprimary AND i.indnkeyatts > 1
+                          AND (SELECT count(*) = 3 FROM pg_attribute a WHERE a.attrelid = $1 AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+                                  AND a.attname IN ('transaction_id', 'end_transaction_id', 'operation_type')))
             OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                         AND d.objid = $1 AND d.deptype = 'e')
             OR (SELECT c.relname IN ('flyway_schema_history', 'schema_version',
@@ -1201,6 +1279,7 @@ CREATE FUNCTION audit_log._enable_schema(
         target regclass;
         tracked integer := 0;
         passed integer := 0;
+        settings jsonb;
     BEGIN
         IF schema_name IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
@@ -1224,6 +1303,15 @@ CREATE FUNCTION audit_log._enable_schema(
                     MESSAGE = 'auto takes no condition',
                     HINT = 'Enable the table by itself with its condition.';
             END IF;
+            -- of both the later one counts for what is left out now
+            settings := coalesce((SELECT s.settings FROM audit_log.tracked_schema s WHERE s.schema_name = _enable_schema.schema_name), '{}')
+                || jsonb_strip_nulls(jsonb_build_object('versioned', versioned, 'actions', to_jsonb(actions), 'on_truncate', on_truncate));
+            IF settings -> 'versioned' = 'true' AND (jsonb_array_length(coalesce(settings -> 'actions', '[]')) > 0 OR settings ->> 'on_truncate' = 'event') THEN
+                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                    MESSAGE = format('schema %I cannot have both versioned and actions, or on_truncate event', schema_name),
+                    DETAIL = 'A change that is not captured would leave its record without its version.',
+                    HINT = 'Clear actions by ''{}'', and set on_truncate to rows or forbid.';
+            END IF;
         END IF;
 
         FOR target IN
@@ -1243,7 +1331,7 @@ CREATE FUNCTION audit_log._enable_schema(
                 audit_log._columns_there(target, mask), condition, actions, on_truncate, baseline,
                 (audit_log._columns_there(target, ARRAY[user_column]))[1], require, always,
                 -- a table without key is tracked all the same
-                CASE WHEN versioned THEN audit_log._may_be_versioned(target, false) ELSE versioned END, NULL, version_columns);
+                CASE WHEN versioned THEN audit_log._may_be_versioned(target, false, NULL) ELSE versioned END, NULL, version_columns);
             tracked := tracked + 1;
         END LOOP;
 
@@ -1309,7 +1397,7 @@ CREATE OR REPLACE FUNCTION audit_log._follow_created(target regclass) RETURNS vo
             (audit_log._columns_there(target, ARRAY[s.settings ->> 'user_column']::name[]))[1],
             CASE WHEN s.settings ? 'require' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'require')) END,
             (s.settings ->> 'always')::boolean,
-            CASE WHEN (s.settings ->> 'versioned')::boolean THEN audit_log._may_be_versioned(target, true) END, NULL, s.settings -> 'version_columns');
+            CASE WHEN (s.settings ->> 'versioned')::boolean THEN audit_log._may_be_versioned(target, true, s.settings) END, NULL, s.settings -> 'version_columns');
     END
     $$;
 
@@ -1453,12 +1541,18 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
              ORDER BY a.attnum
         LOOP
             IF NOT source.there THEN
+                IF (SELECT max(a.attnum) >= 1600 FROM pg_attribute a WHERE a.attrelid = version_table) THEN
+                    RAISE EXCEPTION USING ERRCODE = 'too_many_columns',
+                        MESSAGE = format('cannot follow the addition of column %I: version table %s has 1,600 columns, dropped ones included', source.column_name, version_table),
+                        HINT = format('Run audit_log.enable(%L, versioned => false) first, and audit_log.enable(%L, versioned => true, version_table => …) afterwards.',
+                            target::text, target::text);
+                END IF;
                 EXECUTE format('ALTER TABLE ONLY %s ADD COLUMN %I %s', version_table, source.column_name, source.definition);
             ELSIF source.former_name <> source.column_name THEN
                 PERFORM audit_log._rename_version_column(version_table, source.former_name::name, source.column_name);
             END IF;
             IF source.former_name IS NULL THEN
-                IF source.there AND source.version_type NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
+                IF source.there AND source.version_type NOT IN (source.type, audit_log._base_type(source.type, -1)::regtype) THEN
                     RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                         MESSAGE = format('cannot follow the addition of column %I: version table %s has one of type %s',
                             source.column_name, version_table, format_type(source.version_type, source.version_modifier)),
@@ -1724,6 +1818,9 @@ CREATE OR REPLACE FUNCTION audit_log._make_event_trigger(name text) RETURNS void
                    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
                                 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
                    EXECUTE FUNCTION audit_log.on_ddl_command_end()$q$
+            WHEN 'audit_log_domain' THEN
+                $q$CREATE EVENT TRIGGER audit_log_domain ON ddl_command_start WHEN TAG IN ('ALTER DOMAIN')
+                   EXECUTE FUNCTION audit_log.on_ddl_command_start()$q$
             WHEN 'audit_log_rights_lock' THEN
                 $q$CREATE EVENT TRIGGER audit_log_rights_lock ON ddl_command_start
                    WHEN TAG IN ('GRANT', 'REVOKE', 'DROP OWNED')
@@ -1782,7 +1879,7 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
                 CONTINUE;
             END IF;
             SELECT string_agg(quote_ident(w.name), ', ' ORDER BY w.n) INTO lacking
-              FROM (SELECT row_number() OVER () AS n, s.column_name AS name, ARRAY[s.type, audit_log._version_type(s.type, -1)::regtype] AS types
+              FROM (SELECT row_number() OVER () AS n, s.column_name AS name, ARRAY[s.type, audit_log._base_type(s.type, -1)::regtype] AS types
                       FROM audit_log._version_sources(target.relid, target.settings) s
                     UNION ALL
                     SELECT 10000 + o.n, audit_log._version_column(target.settings, o.name), ARRAY[o.type::oid]
@@ -1889,7 +1986,7 @@ CREATE OR REPLACE FUNCTION audit_log._check(caller oid, OUT relation text, OUT p
                     ELSE 'it is disabled' END,
                CASE WHEN v.oid IS NULL THEN 'Run SELECT audit_log.repair().'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
-          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
+          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_domain', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
          WHERE v.oid IS NULL OR v.evtenabled IN ('D', 'R')
         UNION ALL
@@ -1974,7 +2071,7 @@ CREATE OR REPLACE FUNCTION audit_log._repair(caller oid) RETURNS integer
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = 'only a superuser may repair the log''s guards';
         END IF;
-        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
+        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_domain', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
                        WHERE NOT EXISTS (SELECT FROM pg_event_trigger v WHERE v.evtname = e.name) LOOP
             PERFORM audit_log._make_event_trigger(target.name);
             EXECUTE format('ALTER EXTENSION audit_log ADD EVENT TRIGGER %I', target.name);
@@ -2402,7 +2499,8 @@ CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
             'FUNCTION audit_log.version_table_migration(regclass, text)'])
     $$;
 
-SELECT audit_log._make_event_trigger('audit_log_rights'), audit_log._make_event_trigger('audit_log_rights_lock');
+SELECT audit_log._make_event_trigger(e) FROM pg_catalog.unnest(ARRAY['audit_log_domain', 'audit_log_rights', 'audit_log_rights_lock']) e;
+COMMENT ON EVENT TRIGGER audit_log_domain IS 'audit_log keeps constraints of domains from versions';
 COMMENT ON EVENT TRIGGER audit_log_rights IS 'audit_log keeps the rights on version tables up with those on their tables';
 COMMENT ON EVENT TRIGGER audit_log_rights_lock IS 'audit_log lets commands wait for each other that would write the same rights at the same time';
 
@@ -2418,7 +2516,7 @@ DECLARE
                         WHERE e.extname = 'audit_log');
     grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
+        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_base_type', '_derived_domains', '_leave_domain', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
         '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
@@ -2444,7 +2542,7 @@ BEGIN
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
     END LOOP;
     FOR object IN SELECT v.evtname AS name FROM pg_catalog.pg_event_trigger v
-                   WHERE v.evtname IN ('audit_log_rights', 'audit_log_rights_lock') AND v.evtowner <> owner LOOP
+                   WHERE v.evtname IN ('audit_log_domain', 'audit_log_rights', 'audit_log_rights_lock') AND v.evtowner <> owner LOOP
         EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I OWNER TO %I', object.name, pg_catalog.pg_get_userbyid(owner));
     END LOOP;
 

@@ -618,11 +618,48 @@ forgive_additions(AlterTableStmt *stmt)
 	}
 }
 
+/* ---- ALTER DOMAIN ---- */
+
+/* Versions are older than a constraint that the domain gets now. */
+static void
+leave_domain(const AlterDomainStmt *stmt)
+{
+	Oid			domain = LookupTypeNameOid(NULL, makeTypeNameFromNameList(stmt->typeName), true);
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(domain));
+	bool		owned;
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(domain)};
+	AlOwn		saved;
+
+	/* else it is the command's own error to tell */
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owned = has_privs_of_role(GetUserId(), ((Form_pg_type) GETSTRUCT(tuple))->typowner);
+	ReleaseSysCache(tuple);
+	if (!owned || stmt->subtype == 'N' || stmt->subtype == 'X')
+		return;					/* DROP NOT NULL, DROP CONSTRAINT */
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute_with_args("SELECT audit_log._leave_domain($1)", 1, types, values,
+								  NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not follow ALTER DOMAIN");
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
 /*
  * Event trigger at the start of ALTER TABLE: a table that is audited by itself
  * cannot become a partition, not even of a table that is not audited, whose
  * enable() would then fail over the triggers' names.  At the command's end it
- * would be too late to tell the remedy.
+ * would be too late to tell the remedy.  And at the start of ALTER DOMAIN.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_ddl_command_start);
 Datum
@@ -639,6 +676,8 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 	stmt = (AlterTableStmt *) ((EventTriggerData *) fcinfo->context)->parsetree;
 	if (!al_own_active())
 		note_keys(stmt);
+	if (stmt != NULL && IsA(stmt, AlterDomainStmt) && !al_own_active())
+		leave_domain((const AlterDomainStmt *) stmt);
 	if (stmt != NULL && IsA(stmt, AlterTableStmt))
 		foreach(lc, stmt->cmds)
 		{

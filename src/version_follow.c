@@ -254,6 +254,24 @@ make_conversion(Oid relid, Oid version_relid, const char *column)
 	return c;
 }
 
+/* write_values() takes a column more for each, which stays as a dropped one. */
+static void
+check_room(Oid version_relid, const char *versions, int n)
+{
+	Relation	rel = table_open(version_relid, NoLock);
+	int			natts = RelationGetNumberOfAttributes(rel);
+
+	table_close(rel, NoLock);
+	if (natts + n > MaxHeapAttributeNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("cannot convert versions: table %s has %d columns, dropped ones included",
+						versions, natts),
+				 errdetail("A converted column takes the place of one more, and a table can have %d.",
+						   MaxHeapAttributeNumber),
+				 errhint("Run audit_log.enable(…, versioned => false) on the table first, and audit_log.enable(…, versioned => true, version_table => …) afterwards.")));
+}
+
 /*
  * audit_log._convert_versions(target regclass, version_table regclass, columns
  * name[]) RETURNS void
@@ -291,8 +309,12 @@ audit_log_convert_versions(PG_FUNCTION_ARGS)
 	if (conversions != NIL)
 	{
 		TupleDesc	desc;
-		Tuplestorestate *store = compute(conversions, versions, get_rel_name(relid), &desc);
+		Tuplestorestate *store;
 
+		error_context_stack = callback.previous;
+		check_room(version_relid, versions, list_length(conversions));
+		error_context_stack = &callback;
+		store = compute(conversions, versions, get_rel_name(relid), &desc);
 		write_values(conversions, versions, store, desc);
 		tuplestore_end(store);
 	}
