@@ -659,7 +659,8 @@ CREATE FUNCTION audit_log._adopt_transactions(caller oid, source regclass) RETUR
                              AND a.atttypid IN ('timestamp'::regtype, 'timestamptz'::regtype)) THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('table %s is not a transaction table of SQLAlchemy-Continuum', label),
-                DETAIL = 'It lacks an integer column id, or a column issued_at of a timestamp type.';
+                DETAIL = 'It lacks an integer column id, or a column issued_at of a timestamp type.',
+                HINT = 'If it is something else, rename it while audit_log.enable() runs: the times of versions that have none are then guessed.';
         END IF;
         EXECUTE format('LOCK TABLE %s IN SHARE MODE', source);
         -- without zone it is UTC
@@ -846,9 +847,6 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
         version_table regclass := audit_log._version_relation(target, settings);
         there boolean;
         known regclass;
-        own text;
-        before name;
-        now name;
         command text;
     BEGIN
         IF version_table = target THEN
@@ -871,13 +869,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
             version_table := known;
         END IF;
         IF known IS NOT NULL THEN
-            FOREACH own IN ARRAY ARRAY['transaction_id', 'end_transaction_id', 'operation_type', 'valid_from', 'valid_to'] LOOP
-                before := audit_log._version_column(former, own);
-                now := audit_log._version_column(settings, own);
-                IF before <> now THEN
-                    PERFORM audit_log._rename_version_column(version_table, before, now);
-                END IF;
-            END LOOP;
+            PERFORM audit_log._rename_own_columns(version_table, former, settings);
         END IF;
         IF EXISTS (SELECT FROM audit_log.tracked_table t, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE c.oid = target AND t.table_schema = n.nspname
@@ -960,6 +952,25 @@ CREATE FUNCTION audit_log._rename_version_column(version_table regclass, before 
     END
     $$;
 COMMENT ON FUNCTION audit_log._rename_version_column(regclass, name, name) IS 'renames a column of a version table, and the index named after it';
+
+CREATE FUNCTION audit_log._rename_own_columns(version_table regclass, former jsonb, settings jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        own text;
+        before name;
+        now name;
+    BEGIN
+        FOREACH own IN ARRAY ARRAY['transaction_id', 'end_transaction_id', 'operation_type', 'valid_from', 'valid_to'] LOOP
+            before := audit_log._version_column(former, own);
+            now := audit_log._version_column(settings, own);
+            IF before <> now THEN
+                PERFORM audit_log._rename_version_column(version_table, before, now);
+            END IF;
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._rename_own_columns(regclass, jsonb, jsonb) IS 'gives a version table''s own columns the names that the settings say now';
 
 /* ------------------------------------------------------------------ tracking */
 
@@ -1156,6 +1167,10 @@ CREATE FUNCTION audit_log._enable(
 
         IF versioned THEN
             had_versions := audit_log._make_version_table(caller, target, settings, coalesce(former, '{}'));
+        ELSIF version_columns IS NOT NULL AND former ->> 'version_table' = settings ->> 'version_table'
+              AND audit_log._knows_versions(target, former) AND audit_log._has_version_shape(audit_log._version_relation(target, former), former) THEN
+            -- a version table that rests is to be found again
+            PERFORM audit_log._rename_own_columns(audit_log._version_relation(target, former), former, settings);
         END IF;
         PERFORM audit_log._add_triggers(target, audit_log._settings_arguments(uid, settings),
                                         coalesce((settings ->> 'always')::boolean, false));
@@ -2518,7 +2533,7 @@ DECLARE
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
         '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_base_type', '_derived_domains', '_leave_domain', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
         '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
-        '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
+        '_rename_version_table', '_rename_version_column', '_rename_own_columns', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
         '_portable_sql', '_python_text', '_version_table_migration', 'version_table_migration'];

@@ -139,6 +139,16 @@ SELECT problem, remedy FROM audit_log.check() WHERE relation = 'versions_enable.
 SELECT audit_log.enable('t');
 SELECT problem, remedy FROM audit_log.check() WHERE relation = 'versions_enable.t' ORDER BY problem;
 
+-- columns renamed while no versions are kept: the table that rests goes along, and is gone on with
+CREATE TABLE rests (id int PRIMARY KEY, v int);
+SELECT audit_log.enable('rests', versioned => true, version_columns => '{"transaction_id": "tx", "valid_to": "till"}');
+INSERT INTO rests VALUES (1, 1);
+SELECT audit_log.enable('rests', versioned => false);
+SELECT audit_log.enable('rests', version_columns => '{"valid_from": "since"}');
+UPDATE rests SET v = 2;
+SELECT audit_log.enable('rests', versioned => true);
+SELECT v, operation_type AS op, end_transaction_id IS NULL AS open, valid_to > since AS ended FROM rests_version ORDER BY transaction_id;
+
 -- ids rise along a record: a row in force with a lower id is gone on from
 CREATE TABLE rise (id int PRIMARY KEY, v int);
 SELECT audit_log.enable('rise', versioned => true);
