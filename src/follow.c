@@ -24,6 +24,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
 #include "parser/parse_type.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -528,6 +529,10 @@ versioned_table(Oid relid)
 	volatile Oid result = InvalidOid;
 	AlOwn		saved;
 
+	/* where 1.0 is installed still, there are none */
+	if (!OidIsValid(LookupFuncName(list_make2(makeString(AL_SCHEMA), makeString("_versioned_table")),
+								   1, types, true)))
+		return InvalidOid;
 	al_own_enter(&saved);
 	PG_TRY();
 	{

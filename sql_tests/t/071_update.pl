@@ -69,6 +69,9 @@ SELECT audit_log.enable_schema('auto', auto => true);
 UPDATE t SET v = 'full ' || i FROM generate_series(1, 5) i;
 INSERT INTO keyless SELECT i FROM generate_series(1, 100) i;
 END
+# our library serves 1.0, too, until the update is run
+$node->sql('ALTER TABLE masked ADD COLUMN IF NOT EXISTS secret text; ALTER TABLE masked ADD COLUMN w int; CREATE DOMAIN d AS int; ALTER DOMAIN d SET NOT NULL');
+like(($node->psql('ALTER TABLE masked ADD COLUMN secret text'))[2], qr/column "secret" of relation "masked" already exists/, 'ALTER TABLE says what it always does');
 my $version = q{SELECT extversion FROM pg_extension WHERE extname = 'audit_log'};
 is($node->sql($version), '1.0', 'begun as 1.0');
 my $written = $node->sql('SELECT count(*) FROM audit_log.change');
