@@ -187,15 +187,27 @@ CREATE FUNCTION audit_log._has_version_shape(relation regclass, settings jsonb) 
     $$;
 COMMENT ON FUNCTION audit_log._has_version_shape(regclass, jsonb) IS 'has the relation a version table''s columns, key and owner?';
 
+/*
+ * The tables of a schema whose trigger names that version table.  Found without
+ * opening each: there may be thousands, locked by others.
+ */
+CREATE FUNCTION audit_log._naming_tables(schema oid, version_table name) RETURNS SETOF regclass
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT r.oid FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+         WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row'
+           AND r.relnamespace = $1 AND NOT r.relispartition
+           AND position(convert_to('version_table=' || $2, getdatabaseencoding()) || '\x00'::bytea IN t.tgargs) > 0
+    $$;
+COMMENT ON FUNCTION audit_log._naming_tables(oid, name) IS 'the tables of a schema whose trigger names a version table';
+
 /* is it the version table of a table that is or was tracked? */
 CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         -- one that was restored without the log is named by its table's trigger only
-        SELECT EXISTS (SELECT FROM pg_class c JOIN pg_class r ON r.relnamespace = c.relnamespace AND NOT r.relispartition
-                         JOIN pg_trigger t ON t.tgrelid = r.oid AND t.tgname = 'audit_log_row'
-                                          AND t.tgfoid = 'audit_log.capture()'::regprocedure,
-                              LATERAL audit_log._trigger_settings(r.oid, 'audit_log_row') s (settings)
+        SELECT EXISTS (SELECT FROM pg_class c, LATERAL audit_log._naming_tables(c.relnamespace, c.relname) r (relid),
+                              LATERAL audit_log._trigger_settings(r.relid, 'audit_log_row') s (settings)
                         WHERE c.oid = $1 AND s.settings ->> 'version_table' = c.relname
                           AND audit_log._has_version_shape($1, s.settings))
             OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -215,11 +227,8 @@ CREATE FUNCTION audit_log._may_claim_versions(target regclass, settings jsonb) R
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT NOT EXISTS (
-                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
-                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row'
-                      AND r.relnamespace = c.relnamespace AND r.oid <> c.oid AND NOT r.relispartition
-                      AND position(convert_to('version_table=' || ($2 ->> 'version_table'), getdatabaseencoding()) || '\x00'::bytea IN t.tgargs) > 0
-                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') ? 'versioned')
+                   SELECT FROM audit_log._naming_tables(c.relnamespace, ($2 ->> 'version_table')::name) r (relid)
+                    WHERE r.relid <> c.oid AND audit_log._trigger_settings(r.relid, 'audit_log_row') ? 'versioned')
                AND coalesce((SELECT v.relowner <> (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass)
                                     OR has_table_privilege(c.relowner, v.oid, 'SELECT WITH GRANT OPTION')
                                     OR v.relkind = 'r' AND audit_log._is_empty(v.oid)
@@ -371,9 +380,14 @@ CREATE FUNCTION audit_log._rights_to_lock(targets regclass[]) RETURNS SETOF oid
         SELECT v.oid
           FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
           JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
-         WHERE t.dropped_at IS NULL
-           AND ($1 IS NULL OR v.oid = ANY ($1)
-                OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = t.table_name AND c.oid = ANY ($1)))
+         WHERE t.dropped_at IS NULL AND $1 IS NULL
+         UNION
+        SELECT v.oid
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN audit_log.tracked_table t ON t.table_schema = n.nspname AND t.dropped_at IS NULL
+                                        AND (t.table_name = c.relname OR t.settings ->> 'version_table' = c.relname)
+          JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
+         WHERE c.oid = ANY ($1)
          UNION
         SELECT v.oid
           FROM pg_trigger t JOIN pg_class v ON v.oid = t.tgrelid
@@ -878,9 +892,9 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                       AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target)))
            OR known IS NULL AND version_table IS NOT NULL AND EXISTS (
                    -- restored without the log, and not changed since
-                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_class c ON c.oid = target AND c.relnamespace = r.relnamespace
-                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row' AND r.oid <> target AND NOT r.relispartition
-                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') @> jsonb_build_object('versioned', true, 'version_table', settings -> 'version_table')) THEN
+                   SELECT FROM pg_class c, LATERAL audit_log._naming_tables(c.relnamespace, (settings ->> 'version_table')::name) r (relid)
+                    WHERE c.oid = target AND r.relid <> target
+                      AND audit_log._trigger_settings(r.relid, 'audit_log_row') @> jsonb_build_object('versioned', true, 'version_table', settings -> 'version_table')) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('%I is the version table of another table', settings ->> 'version_table'),
                 HINT = 'Name another: version_table => …';
@@ -2531,7 +2545,7 @@ DECLARE
                         WHERE e.extname = 'audit_log');
     grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_base_type', '_derived_domains', '_leave_domain', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
+        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_base_type', '_derived_domains', '_leave_domain', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_naming_tables', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
         '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_rename_own_columns', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
