@@ -2,21 +2,28 @@
 
 \echo Use "ALTER EXTENSION audit_log UPDATE" to load this file. \quit
 
+/* what users have granted is granted apart from the script, or no dump would carry it */
+CREATE FUNCTION audit_log._grant_apart(command text) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_grant_apart';
+REVOKE ALL ON FUNCTION audit_log._grant_apart(text) FROM PUBLIC;
+
 /*
  * Sessions look the version up again when this table's catalog row changes: a
  * library of 1.0 refuses changes from here on (HINT: connect again).
  */
-REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
+SELECT audit_log._grant_apart('REVOKE ALL ON audit_log.tracked_table FROM PUBLIC');
 
 /* ------------------------------------------------ functions that get arguments */
 
 /* whoever may call these goes on to; given back at the end */
-SELECT pg_catalog.set_config('audit_log_update.enable', coalesce(
-           (SELECT p.proacl::text FROM pg_catalog.pg_proc p
-             WHERE p.oid = 'audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure), ''), true),
-       pg_catalog.set_config('audit_log_update.enable_schema', coalesce(
-           (SELECT p.proacl::text FROM pg_catalog.pg_proc p
-             WHERE p.oid = 'audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure), ''), true);
+SELECT pg_catalog.set_config('audit_log_update.' || p.proname, coalesce(p.proacl::text, ''), true),
+       pg_catalog.set_config('audit_log_update.own.' || p.proname, coalesce(
+           (SELECT i.initprivs::text FROM pg_catalog.pg_init_privs i
+             WHERE i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objoid = p.oid AND i.privtype = 'e'), ''), true)
+  FROM pg_catalog.pg_proc p
+ WHERE p.oid IN ('audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure,
+                 'audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean)'::pg_catalog.regprocedure,
+                 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure);
 
 DROP FUNCTION audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean);
 DROP FUNCTION audit_log._enable(oid, regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean);
@@ -41,6 +48,10 @@ COMMENT ON FUNCTION audit_log._pass_id(bigint) IS 'sees to it that ids of transa
 COMMENT ON FUNCTION audit_log._convert_versions(regclass, regclass, name[]) IS
     'gives columns of a version table the types that ALTER TABLE has given the table''s own; values are computed as the role that ran the command';
 
+CREATE FUNCTION audit_log._former_key(target regclass) RETURNS text[]
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_former_key';
+COMMENT ON FUNCTION audit_log._former_key(regclass) IS 'a table''s key before the ALTER TABLE that has just run, NULL where none has';
+
 /* ------------------------------------------------------------ version tables */
 
 /* the name of one of the five columns that a version table has of its own */
@@ -48,6 +59,32 @@ CREATE FUNCTION audit_log._version_column(settings jsonb, name text) RETURNS nam
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT coalesce($1 #>> ARRAY['version_columns', $2], $2)::name $$;
 COMMENT ON FUNCTION audit_log._version_column(jsonb, text) IS 'the name that a version table''s own column has by the settings';
+
+/* a type's name, of a domain that of the type beneath it */
+CREATE FUNCTION audit_log._base_type(type oid, modifier integer) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH RECURSIVE chain AS (
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, $2 AS modifier FROM pg_type t WHERE t.oid = $1
+            UNION ALL
+            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, CASE WHEN c.typtypmod >= 0 THEN c.typtypmod ELSE c.modifier END
+              FROM chain c JOIN pg_type t ON t.oid = c.typbasetype
+             WHERE c.typtype = 'd')
+        SELECT format_type(c.oid, c.modifier) FROM chain c WHERE c.typtype <> 'd'
+    $$;
+COMMENT ON FUNCTION audit_log._base_type(oid, integer) IS 'a type''s name, of a domain that of its base type';
+
+/* domains that are made of a domain, itself included */
+CREATE FUNCTION audit_log._derived_domains(domain oid) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH RECURSIVE derived AS (
+            SELECT $1 AS oid
+            UNION
+            SELECT t.oid FROM derived d JOIN pg_type t ON t.typbasetype = d.oid AND t.typtype = 'd')
+        SELECT d.oid FROM derived d
+    $$;
+COMMENT ON FUNCTION audit_log._derived_domains(oid) IS 'the domains made of a domain, itself included';
 
 /*
  * The type that a version table has for a column.  A domain's constraints would
@@ -59,16 +96,14 @@ CREATE FUNCTION audit_log._version_type(type oid, modifier integer) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         WITH RECURSIVE chain AS (
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault, $2 AS modifier
-              FROM pg_type t WHERE t.oid = $1
+            SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull, t.typdefault FROM pg_type t WHERE t.oid = $1
             UNION ALL
-            SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typnotnull, t.typdefault,
-                   CASE WHEN c.typtypmod >= 0 THEN c.typtypmod ELSE c.modifier END
+            SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull, t.typdefault
               FROM chain c JOIN pg_type t ON t.oid = c.typbasetype
              WHERE c.typtype = 'd')
         SELECT CASE WHEN EXISTS (SELECT FROM chain c WHERE c.typtype = 'd' AND (c.typnotnull OR c.typdefault IS NOT NULL)
                                      OR EXISTS (SELECT FROM pg_constraint k WHERE k.contypid = c.oid))
-                    THEN (SELECT format_type(c.oid, c.modifier) FROM chain c WHERE c.typtype <> 'd')
+                    THEN audit_log._base_type($1, $2)
                     ELSE format_type($1, $2) END
     $$;
 COMMENT ON FUNCTION audit_log._version_type(oid, integer) IS 'a column''s type as version tables have it: of a domain with constraints or a default the base type';
@@ -81,7 +116,8 @@ CREATE FUNCTION audit_log._version_sources(target regclass, settings jsonb,
     AS $$
         SELECT a.attname,
                audit_log._version_type(a.atttypid, a.atttypmod)
-               || CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
+               || CASE WHEN a.attcollation <> 0
+                        AND a.attcollation <> (SELECT y.typcollation FROM pg_type y WHERE y.oid = audit_log._version_type(a.atttypid, -1)::regtype)
                        THEN (SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
                                FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation)
                        ELSE '' END,
@@ -95,6 +131,33 @@ CREATE FUNCTION audit_log._version_sources(target regclass, settings jsonb,
          ORDER BY a.attnum
     $$;
 COMMENT ON FUNCTION audit_log._version_sources(regclass, jsonb) IS 'the columns of a table that its version table has; filled: rows present may have got a value with the column';
+
+/*
+ * Before an ALTER DOMAIN that gives the domain a constraint or a default:
+ * versions need not obey it, and have the base type from here on.
+ */
+CREATE FUNCTION audit_log._leave_domain(domain oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        command text;
+    BEGIN
+        FOR command IN
+            SELECT format('ALTER TABLE ONLY %s %s', v.oid::regclass,
+                       string_agg(format('ALTER COLUMN %I TYPE %s%s', a.attname, audit_log._base_type(a.atttypid, a.atttypmod),
+                           CASE WHEN a.attcollation <> 0 THEN (SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
+                               FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) ELSE '' END), ', '))
+              FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
+              JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
+              JOIN pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE a.atttypid IN (SELECT audit_log._derived_domains(domain)) AND audit_log._has_version_shape(v.oid, t.settings)
+             GROUP BY v.oid ORDER BY v.oid
+        LOOP
+            EXECUTE command;
+        END LOOP;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._leave_domain(oid) IS 'gives columns of version tables that are of a domain its base type';
 
 /* the relation that bears a table's version table's name, if any */
 CREATE FUNCTION audit_log._version_relation(target regclass, settings jsonb) RETURNS regclass
@@ -141,6 +204,41 @@ CREATE FUNCTION audit_log._is_version_table(target regclass) RETURNS boolean
                         WHERE c.oid = $1 AND audit_log._has_version_shape($1, t.settings))
     $$;
 COMMENT ON FUNCTION audit_log._is_version_table(regclass) IS 'is the relation the version table of a table that is or was tracked?';
+
+/*
+ * May a table go on with a version table of ours of which the log does not know
+ * whose it is: one that was restored without the log?  If its own trigger alone
+ * names it, and its owner may let others read it, as the owner of the versions'
+ * table is let; or if there is nothing to be read in it.
+ */
+CREATE FUNCTION audit_log._may_claim_versions(target regclass, settings jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT NOT EXISTS (
+                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid
+                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row'
+                      AND r.relnamespace = c.relnamespace AND r.oid <> c.oid AND NOT r.relispartition
+                      AND position(convert_to('version_table=' || ($2 ->> 'version_table'), getdatabaseencoding()) || '\x00'::bytea IN t.tgargs) > 0
+                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') ? 'versioned')
+               AND coalesce((SELECT v.relowner <> (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass)
+                                    OR has_table_privilege(c.relowner, v.oid, 'SELECT WITH GRANT OPTION')
+                                    OR v.relkind = 'r' AND audit_log._is_empty(v.oid)
+                               FROM pg_class v WHERE v.oid = audit_log._version_relation($1, $2)), true)
+          FROM pg_class c WHERE c.oid = $1
+    $$;
+COMMENT ON FUNCTION audit_log._may_claim_versions(regclass, jsonb) IS 'may a table go on with a version table of which the log does not know whose it is?';
+
+/* is its version table known to the log as this table's? */
+CREATE FUNCTION audit_log._knows_versions(target regclass, settings jsonb) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id($1)
+                          AND t.settings ->> 'version_table' = $2 ->> 'version_table'
+                          AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
+                                WHERE o.id < t.id AND o.table_schema = t.table_schema
+                                  AND o.settings ->> 'version_table' = t.settings ->> 'version_table'))
+    $$;
+COMMENT ON FUNCTION audit_log._knows_versions(regclass, jsonb) IS 'does the log know the version table named as this table''s?';
 
 CREATE FUNCTION audit_log._versioned_table(version_table regclass) RETURNS regclass
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -246,7 +344,7 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
         target record;
     BEGIN
         FOR target IN
-            SELECT c.oid::regclass AS relid, audit_log._version_relation(c.oid, t.settings) AS version_table
+            SELECT c.oid::regclass AS relid, t.settings, audit_log._version_relation(c.oid, t.settings) AS version_table
               FROM audit_log.tracked_table t
               JOIN pg_namespace n ON n.nspname = t.table_schema
               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.table_name AND c.relkind IN ('r', 'p')
@@ -254,7 +352,7 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
                AND (targets IS NULL OR c.oid = ANY (targets))
              ORDER BY c.oid
         LOOP
-            IF audit_log._is_version_table(target.version_table) THEN
+            IF audit_log._has_version_shape(target.version_table, target.settings) THEN
                 PERFORM audit_log._version_rights(target.relid, target.version_table);
             END IF;
         END LOOP;
@@ -266,6 +364,56 @@ CREATE FUNCTION audit_log._follow_rights(targets regclass[]) RETURNS void
     $$;
 COMMENT ON FUNCTION audit_log._follow_rights(regclass[]) IS 'keeps the rights on version tables up with those on their tables';
 
+/* what else than the tables named (NULL: any) has its rights written when theirs are */
+CREATE FUNCTION audit_log._rights_to_lock(targets regclass[]) RETURNS SETOF oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT v.oid
+          FROM audit_log.tracked_table t JOIN pg_namespace n ON n.nspname = t.table_schema
+          JOIN pg_class v ON v.relnamespace = n.oid AND v.relname = t.settings ->> 'version_table'
+         WHERE t.dropped_at IS NULL
+           AND ($1 IS NULL OR v.oid = ANY ($1)
+                OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = t.table_name AND c.oid = ANY ($1)))
+         UNION
+        SELECT v.oid
+          FROM pg_trigger t JOIN pg_class v ON v.oid = t.tgrelid
+         WHERE t.tgfoid = 'audit_log.continuum_transaction()'::regprocedure
+           AND ($1 IS NULL OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = v.relnamespace AND c.oid = ANY ($1)))
+         ORDER BY 1
+    $$;
+COMMENT ON FUNCTION audit_log._rights_to_lock(regclass[]) IS 'the version tables and views transaction whose rights are written with those of the tables named';
+
+/*
+ * A column of the key of which the version table would take two values for one:
+ * the key's index tells them apart by another collation or operator class.  None
+ * where one index over the key is at least as strict.
+ */
+CREATE FUNCTION audit_log._loose_key_column(target regclass, version_table regclass) RETURNS name
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT min(k.loose)
+          FROM (SELECT i.indexrelid, min(a.attname::text) FILTER (
+                           WHERE NOT l.collisdeterministic AND c.collationid <> l.oid
+                              -- the operator that says what is equal, against the one of the type's own class
+                              OR NOT o.opcdefault AND o.opcmethod = (SELECT m.oid FROM pg_am m WHERE m.amname = 'btree')
+                                 AND NOT EXISTS (SELECT FROM pg_opclass d JOIN pg_amop x ON x.amopfamily = d.opcfamily AND x.amopstrategy = 3
+                                                   JOIN pg_amop y ON y.amopfamily = o.opcfamily AND y.amopstrategy = 3 AND y.amopopr = x.amopopr
+                                                  WHERE d.opcdefault AND d.opcmethod = o.opcmethod AND d.opcintype = o.opcintype
+                                                    AND x.amoplefttype = o.opcintype AND x.amoprighttype = o.opcintype))::name AS loose
+                  FROM pg_index i,
+                       LATERAL unnest(i.indkey::smallint[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY c (attnum, opclass, collationid, n)
+                  JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = c.attnum
+                  JOIN pg_opclass o ON o.oid = c.opclass
+                  LEFT JOIN pg_attribute v ON v.attrelid = $2 AND v.attname = a.attname AND NOT v.attisdropped
+                  LEFT JOIN pg_collation l ON l.oid = coalesce(v.attcollation, a.attcollation)
+                 WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND c.n <= i.indnkeyatts
+                 GROUP BY i.indexrelid, i.indnkeyatts
+                HAVING count(*) = i.indnkeyatts
+                   AND array_agg(a.attname::text) @> audit_log._key_columns($1) AND audit_log._key_columns($1) @> array_agg(a.attname::text)) k
+        HAVING count(*) = count(k.loose)
+    $$;
+COMMENT ON FUNCTION audit_log._loose_key_column(regclass, regclass) IS 'a key column whose values the key''s index tells apart and the version table''s does not, NULL where there is none';
+
 CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
@@ -273,7 +421,7 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
         key text[] := audit_log._key_columns(target);
         setting text;
         name text;
-        hint text;
+        columns integer;
     BEGIN
         IF settings ? 'version_columns' THEN
             IF jsonb_typeof(settings -> 'version_columns') <> 'object' THEN
@@ -300,6 +448,13 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
                 DETAIL = 'It has no key, so that no version could be told to belong to a record.',
                 HINT = 'Give it a primary key.';
         END IF;
+        name := audit_log._loose_key_column(target, audit_log._version_relation(target, settings));
+        IF name IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+                MESSAGE = format('cannot keep versions of table %s', target),
+                DETAIL = format('The index of its key tells values of column %I apart that are equal for the collation or type of the column, by which versions would be kept.', name),
+                HINT = format('Give it a primary key, or a unique index on %I with the collation and operator class of the column.', name);
+        END IF;
         SELECT m INTO name FROM jsonb_array_elements_text(settings -> 'mask') m WHERE m = ANY (key) LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
@@ -320,6 +475,13 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
                 MESSAGE = format('table %s cannot have both versioned and on_truncate event', target),
                 DETAIL = 'TRUNCATE would leave its records without their last versions.',
                 HINT = 'Set on_truncate to rows or forbid.';
+        END IF;
+        columns := (SELECT count(*) FROM audit_log._version_sources(target, settings)) + 5;
+        IF columns > 1600 THEN
+            RAISE EXCEPTION USING ERRCODE = 'too_many_columns',
+                MESSAGE = format('cannot keep versions of table %s: they would have %s columns', target, columns),
+                DETAIL = 'A table can have 1,600 columns, and a version table has five of its own.',
+                HINT = 'Leave columns out: exclude => …';
         END IF;
         name := settings ->> 'version_table';
         IF octet_length(name) > 63 THEN
@@ -348,7 +510,7 @@ CREATE FUNCTION audit_log._check_versioned(target regclass, settings jsonb) RETU
 COMMENT ON FUNCTION audit_log._check_versioned(regclass, jsonb) IS 'refuses settings that a versioned table cannot have';
 
 /* of a whole schema: those that cannot have versions are tracked without */
-CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean) RETURNS boolean
+CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean, settings jsonb) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -363,10 +525,19 @@ CREATE FUNCTION audit_log._may_be_versioned(target regclass, made boolean) RETUR
             RAISE NOTICE 'audit_log: no versions of % are kept: the name of their table would be too long, or is taken', target;
             RETURN false;
         END IF;
+        -- nor for columns that versions have for their own, for a masked key, or for there being too many
+        IF made THEN
+            BEGIN
+                PERFORM audit_log._check_versioned(target, settings);
+            EXCEPTION WHEN duplicate_column OR invalid_parameter_value OR feature_not_supported OR too_many_columns THEN
+                RAISE NOTICE 'audit_log: no versions of % are kept: %', target, SQLERRM;
+                RETURN false;
+            END;
+        END IF;
         RETURN true;
     END
     $$;
-COMMENT ON FUNCTION audit_log._may_be_versioned(regclass, boolean) IS 'may versions be kept of a table of a schema? made: it has just been created';
+COMMENT ON FUNCTION audit_log._may_be_versioned(regclass, boolean, jsonb) IS 'may versions be kept of a table of a schema? made: it has just been created';
 
 /* columns, key and indexes as section "Version tables" of the README has them; what is there stays */
 CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table regclass, settings jsonb) RETURNS void
@@ -387,7 +558,7 @@ CREATE FUNCTION audit_log._complete_version_table(target regclass, version_table
              WHERE a.attrelid = version_table AND a.attname = source.column_name AND a.attnum > 0 AND NOT a.attisdropped;
             IF NOT FOUND THEN
                 additions := additions || format('ADD COLUMN %I %s', source.column_name, source.definition);
-            ELSIF have.atttypid NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
+            ELSIF have.atttypid NOT IN (source.type, audit_log._base_type(source.type, -1)::regtype) THEN
                 RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                     MESSAGE = format('column %I of version table %s is of type %s, that of table %s of type %s',
                         source.column_name, version_table, format_type(have.atttypid, have.atttypmod), target,
@@ -546,7 +717,8 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
     BEGIN
         SELECT CASE WHEN c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition THEN 'It is not an ordinary table.'
                     WHEN c.relhassubclass OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid) THEN 'It inherits, or is inherited from.'
-                    WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit_log.capture()'::regprocedure) THEN 'It is audited itself.' END
+                    WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'audit_log.capture()'::regprocedure
+                                    AND t.tgname <> 'audit_log_row') THEN 'It is audited itself, by a trigger attached by hand.' END
           INTO problem FROM pg_class c WHERE c.oid = version_table;
         IF problem IS NULL THEN
             SELECT 'It has no column ' || quote_ident(n.name) || ' of an integer type.' INTO problem
@@ -565,6 +737,10 @@ CREATE FUNCTION audit_log._adopt_version_table(caller oid, target regclass, vers
                 HINT = 'Name another: version_table => …';
         END IF;
         PERFORM audit_log._check_owner(caller, version_table);
+        -- as every table of a schema may be: a version table cannot
+        IF audit_log._trigger_settings(version_table, 'audit_log_row') IS NOT NULL THEN
+            PERFORM audit_log._disable(caller, version_table);
+        END IF;
         -- what others have put on it since an older snapshot would be kept, and run with our rights
         IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -680,11 +856,7 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                 MESSAGE = format('version_table names table %s itself', target);
         END IF;
         -- by our own word on this table: its trigger may say what it likes
-        IF EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)
-                      AND t.settings ->> 'version_table' = former ->> 'version_table'
-                      AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
-                            WHERE o.id < t.id AND o.table_schema = t.table_schema
-                              AND o.settings ->> 'version_table' = t.settings ->> 'version_table')) THEN
+        IF audit_log._knows_versions(target, former) THEN
             known := audit_log._version_relation(target, former);
             IF NOT audit_log._is_version_table(known) THEN
                 known := NULL;
@@ -711,7 +883,12 @@ CREATE FUNCTION audit_log._make_version_table(caller oid, target regclass, setti
                     WHERE c.oid = target AND t.table_schema = n.nspname
                       AND t.settings ->> 'version_table' = _make_version_table.settings ->> 'version_table'
                       AND t.dropped_at IS NULL AND t.id IS DISTINCT FROM audit_log._table_id(target)
-                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target))) THEN
+                      AND (audit_log._table_id(target) IS NULL OR t.id < audit_log._table_id(target)))
+           OR known IS NULL AND version_table IS NOT NULL AND EXISTS (
+                   -- restored without the log, and not changed since
+                   SELECT FROM pg_trigger t JOIN pg_class r ON r.oid = t.tgrelid JOIN pg_class c ON c.oid = target AND c.relnamespace = r.relnamespace
+                    WHERE t.tgfoid = 'audit_log.capture()'::regprocedure AND t.tgname = 'audit_log_row' AND r.oid <> target AND NOT r.relispartition
+                      AND audit_log._trigger_settings(r.oid, 'audit_log_row') @> jsonb_build_object('versioned', true, 'version_table', settings -> 'version_table')) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('%I is the version table of another table', settings ->> 'version_table'),
                 HINT = 'Name another: version_table => …';
@@ -1074,6 +1251,11 @@ CREATE OR REPLACE FUNCTION audit_log._is_bookkeeping(target regclass) RETURNS bo
             OR EXISTS (SELECT FROM pg_class c JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = c.relname || '_version'
                         WHERE v.oid = $1 AND c.relkind IN ('r', 'p')
                           AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = v.oid AND a.attname IN ('transaction_id', 'operation_type')))
+            -- or under another name: by its columns and its key
+            OR EXISTS (SELECT FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attname = 'transaction_id' AND k.attnum = ANY (i.indkey)
+                        WHERE i.indrelid = $1 AND i.indisprimary AND i.indnkeyatts > 1
+                          AND (SELECT count(*) = 3 FROM pg_attribute a WHERE a.attrelid = $1 AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+                                  AND a.attname IN ('transaction_id', 'end_transaction_id', 'operation_type')))
             OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                         AND d.objid = $1 AND d.deptype = 'e')
             OR (SELECT c.relname IN ('flyway_schema_history', 'schema_version',
@@ -1097,6 +1279,7 @@ CREATE FUNCTION audit_log._enable_schema(
         target regclass;
         tracked integer := 0;
         passed integer := 0;
+        settings jsonb;
     BEGIN
         IF schema_name IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
@@ -1120,6 +1303,15 @@ CREATE FUNCTION audit_log._enable_schema(
                     MESSAGE = 'auto takes no condition',
                     HINT = 'Enable the table by itself with its condition.';
             END IF;
+            -- of both the later one counts for what is left out now
+            settings := coalesce((SELECT s.settings FROM audit_log.tracked_schema s WHERE s.schema_name = _enable_schema.schema_name), '{}')
+                || jsonb_strip_nulls(jsonb_build_object('versioned', versioned, 'actions', to_jsonb(actions), 'on_truncate', on_truncate));
+            IF settings -> 'versioned' = 'true' AND (jsonb_array_length(coalesce(settings -> 'actions', '[]')) > 0 OR settings ->> 'on_truncate' = 'event') THEN
+                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                    MESSAGE = format('schema %I cannot have both versioned and actions, or on_truncate event', schema_name),
+                    DETAIL = 'A change that is not captured would leave its record without its version.',
+                    HINT = 'Clear actions by ''{}'', and set on_truncate to rows or forbid.';
+            END IF;
         END IF;
 
         FOR target IN
@@ -1139,7 +1331,7 @@ CREATE FUNCTION audit_log._enable_schema(
                 audit_log._columns_there(target, mask), condition, actions, on_truncate, baseline,
                 (audit_log._columns_there(target, ARRAY[user_column]))[1], require, always,
                 -- a table without key is tracked all the same
-                CASE WHEN versioned THEN audit_log._may_be_versioned(target, false) ELSE versioned END, NULL, version_columns);
+                CASE WHEN versioned THEN audit_log._may_be_versioned(target, false, NULL) ELSE versioned END, NULL, version_columns);
             tracked := tracked + 1;
         END LOOP;
 
@@ -1205,7 +1397,7 @@ CREATE OR REPLACE FUNCTION audit_log._follow_created(target regclass) RETURNS vo
             (audit_log._columns_there(target, ARRAY[s.settings ->> 'user_column']::name[]))[1],
             CASE WHEN s.settings ? 'require' THEN ARRAY(SELECT jsonb_array_elements_text(s.settings -> 'require')) END,
             (s.settings ->> 'always')::boolean,
-            CASE WHEN (s.settings ->> 'versioned')::boolean THEN audit_log._may_be_versioned(target, true) END, NULL, s.settings -> 'version_columns');
+            CASE WHEN (s.settings ->> 'versioned')::boolean THEN audit_log._may_be_versioned(target, true, s.settings) END, NULL, s.settings -> 'version_columns');
     END
     $$;
 
@@ -1224,7 +1416,7 @@ CREATE FUNCTION audit_log._latest_columns(target regclass) RETURNS jsonb
     $$;
 COMMENT ON FUNCTION audit_log._latest_columns(regclass) IS 'the columns of a table by its latest state';
 
-CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb) RETURNS void
+CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb, former_key text[] DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
@@ -1239,7 +1431,10 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
           FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
          WHERE i.indrelid = version_table AND i.indisprimary
            AND a.attname <> audit_log._version_column(settings, 'transaction_id');
-        IF NOT (versions_key @> key AND key @> versions_key) THEN
+        IF former_key IS NOT NULL AND NOT (versions_key @> former_key AND former_key @> versions_key) THEN
+            RETURN;             -- it did not fit before either
+        END IF;
+        IF NOT (versions_key @> key AND key @> versions_key) OR audit_log._loose_key_column(target, version_table) IS NOT NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('cannot change the key of versioned table %s', target),
                 DETAIL = format('Its versions are kept by (%s).', array_to_string(versions_key, ', ')),
@@ -1248,7 +1443,23 @@ CREATE FUNCTION audit_log._refuse_unversionable(target regclass, settings jsonb)
         END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb) IS 'refuses another key of a versioned table than its versions have';
+COMMENT ON FUNCTION audit_log._refuse_unversionable(regclass, jsonb, text[]) IS 'refuses another key of a versioned table than its versions have; former_key: the one before, where a command may have changed it';
+
+/*
+ * A dump is being restored: the key that the log knows of was not there before
+ * this ALTER TABLE, and is not there after it.  Nothing has changed then; a
+ * state that said so would come among those that are being restored.
+ */
+CREATE FUNCTION audit_log._is_key_awaited(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT coalesce((
+            SELECT s.key_columns IS NOT NULL AND s.key_columns <> audit_log._former_key($1) AND s.key_columns <> audit_log._key_columns($1)
+                   AND s.columns = (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'number', a.attnum) ORDER BY a.attnum)
+                                      FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped)
+              FROM audit_log.table_state s WHERE s.table_id = audit_log._table_id($1) ORDER BY s.id DESC LIMIT 1), false)
+    $$;
+COMMENT ON FUNCTION audit_log._is_key_awaited(regclass) IS 'did the key that the log knows of a table come neither before nor with the ALTER TABLE that has just run?';
 
 /*
  * After an ALTER TABLE: the version table gets the same name, schema, columns
@@ -1267,6 +1478,7 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         converted name[] := '{}';
         uid uuid;
         clash name;
+        key text[] := audit_log._former_key(target);
     BEGIN
         IF settings IS NULL OR NOT settings ? 'versioned' OR former IS NULL THEN
             RETURN;
@@ -1314,7 +1526,10 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         END IF;
         FOR source IN
             SELECT s.column_name, s.definition, s.type, s.modifier, s.filled, f.name AS former_name,
-                   f.type <> format_type(s.type, s.modifier) AS altered, v.attname IS NOT NULL AS there,
+                   -- of a key a collation that tells more apart is kept: versions of values that are equal now may be there
+                   f.type <> format_type(s.type, s.modifier)
+                   OR v.attcollation <> a.attcollation AND (NOT l.collisdeterministic OR NOT s.column_name = ANY (audit_log._key_columns(target)::name[])) AS altered,
+                   v.attname IS NOT NULL AS there,
                    v.atttypid AS version_type, v.atttypmod AS version_modifier
               FROM audit_log._version_sources(target, settings) s
               JOIN pg_attribute a ON a.attrelid = target AND a.attname = s.column_name
@@ -1322,15 +1537,22 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
                            FROM jsonb_array_elements(former) c) f ON f.number = a.attnum
               LEFT JOIN pg_attribute v ON v.attrelid = version_table AND v.attname = coalesce(f.name, s.column_name)
                                       AND v.attnum > 0 AND NOT v.attisdropped
+              LEFT JOIN pg_collation l ON l.oid = v.attcollation
              ORDER BY a.attnum
         LOOP
             IF NOT source.there THEN
+                IF (SELECT max(a.attnum) >= 1600 FROM pg_attribute a WHERE a.attrelid = version_table) THEN
+                    RAISE EXCEPTION USING ERRCODE = 'too_many_columns',
+                        MESSAGE = format('cannot follow the addition of column %I: version table %s has 1,600 columns, dropped ones included', source.column_name, version_table),
+                        HINT = format('Run audit_log.enable(%L, versioned => false) first, and audit_log.enable(%L, versioned => true, version_table => …) afterwards.',
+                            target::text, target::text);
+                END IF;
                 EXECUTE format('ALTER TABLE ONLY %s ADD COLUMN %I %s', version_table, source.column_name, source.definition);
             ELSIF source.former_name <> source.column_name THEN
                 PERFORM audit_log._rename_version_column(version_table, source.former_name::name, source.column_name);
             END IF;
             IF source.former_name IS NULL THEN
-                IF source.there AND source.version_type NOT IN (source.type, audit_log._version_type(source.type, -1)::regtype) THEN
+                IF source.there AND source.version_type NOT IN (source.type, audit_log._base_type(source.type, -1)::regtype) THEN
                     RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
                         MESSAGE = format('cannot follow the addition of column %I: version table %s has one of type %s',
                             source.column_name, version_table, format_type(source.version_type, source.version_modifier)),
@@ -1347,7 +1569,10 @@ CREATE FUNCTION audit_log._follow_versions(target regclass, former_schema text, 
         IF converted <> '{}' THEN
             PERFORM audit_log._convert_versions(target, version_table, converted);
         END IF;
-        PERFORM audit_log._refuse_unversionable(target, settings);
+        -- only a command that takes the key away: while a dump is restored, it may not be there yet
+        IF key IS NOT NULL THEN
+            PERFORM audit_log._refuse_unversionable(target, settings, key);
+        END IF;
         IF filled <> '{}' THEN
             PERFORM audit_log._refresh_versions(target, filled);
         END IF;
@@ -1477,7 +1702,7 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
                 former := audit_log._former_name(target);
                 PERFORM audit_log._follow_rename(former[1], former[2], schema, name);
             END IF;
-            IF audit_log._follow(root) AND versioned THEN
+            IF NOT audit_log._is_key_awaited(root) AND audit_log._follow(root) AND versioned THEN
                 IF root <> target THEN
                     former := NULL;
                 END IF;
@@ -1593,6 +1818,13 @@ CREATE OR REPLACE FUNCTION audit_log._make_event_trigger(name text) RETURNS void
                    WHEN TAG IN ('ALTER TABLE', 'ALTER INDEX', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
                                 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE')
                    EXECUTE FUNCTION audit_log.on_ddl_command_end()$q$
+            WHEN 'audit_log_domain' THEN
+                $q$CREATE EVENT TRIGGER audit_log_domain ON ddl_command_start WHEN TAG IN ('ALTER DOMAIN')
+                   EXECUTE FUNCTION audit_log.on_ddl_command_start()$q$
+            WHEN 'audit_log_rights_lock' THEN
+                $q$CREATE EVENT TRIGGER audit_log_rights_lock ON ddl_command_start
+                   WHEN TAG IN ('GRANT', 'REVOKE', 'DROP OWNED')
+                   EXECUTE FUNCTION audit_log.on_rights()$q$
             WHEN 'audit_log_rights' THEN
                 $q$CREATE EVENT TRIGGER audit_log_rights ON ddl_command_end
                    WHEN TAG IN ('GRANT', 'REVOKE', 'DROP OWNED')
@@ -1616,6 +1848,7 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
         broken bigint;
         rows bigint;
         versions bigint;
+        lacking text;
     BEGIN
         FOR target IN
             SELECT c.oid::regclass AS relid, s.settings, audit_log._version_relation(c.oid, s.settings) AS version_table
@@ -1639,6 +1872,26 @@ CREATE FUNCTION audit_log._check_versions(OUT relation text, OUT problem text, O
                 RETURN NEXT;
                 CONTINUE;
             END;
+            IF audit_log._has_version_shape(target.version_table, target.settings) AND NOT audit_log._knows_versions(target.relid, target.settings)
+               AND NOT audit_log._may_claim_versions(target.relid, target.settings) THEN
+                problem := format('version table %s is not known to be its own: changes are refused', target.version_table);
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+            SELECT string_agg(quote_ident(w.name), ', ' ORDER BY w.n) INTO lacking
+              FROM (SELECT row_number() OVER () AS n, s.column_name AS name, ARRAY[s.type, audit_log._base_type(s.type, -1)::regtype] AS types
+                      FROM audit_log._version_sources(target.relid, target.settings) s
+                    UNION ALL
+                    SELECT 10000 + o.n, audit_log._version_column(target.settings, o.name), ARRAY[o.type::oid]
+                      FROM (VALUES (1, 'transaction_id', 'int8'::regtype), (2, 'end_transaction_id', 'int8'), (3, 'operation_type', 'int2'),
+                                   (4, 'valid_from', 'timestamptz'), (5, 'valid_to', 'timestamptz')) o (n, name, type)) w
+             WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target.version_table AND a.attname = w.name
+                                  AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid = ANY (w.types));
+            IF lacking IS NOT NULL THEN
+                problem := format('version table %s has no column %s of the same type: changes are refused', target.version_table, lacking);
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
             remedy := 'Run SELECT audit_log.repair().';
             IF NOT audit_log._is_version_table(target.version_table) THEN
                 problem := format('version table %s does not belong to the owner of the log, so that others may change it', target.version_table);
@@ -1733,7 +1986,7 @@ CREATE OR REPLACE FUNCTION audit_log._check(caller oid, OUT relation text, OUT p
                     ELSE 'it is disabled' END,
                CASE WHEN v.oid IS NULL THEN 'Run SELECT audit_log.repair().'
                     ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
-          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights']) e (name)
+          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_domain', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
           LEFT JOIN pg_event_trigger v ON v.evtname = e.name
          WHERE v.oid IS NULL OR v.evtenabled IN ('D', 'R')
         UNION ALL
@@ -1818,7 +2071,7 @@ CREATE OR REPLACE FUNCTION audit_log._repair(caller oid) RETURNS integer
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = 'only a superuser may repair the log''s guards';
         END IF;
-        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights']) e (name)
+        FOR target IN SELECT e.name FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_domain', 'audit_log_drop', 'audit_log_rights', 'audit_log_rights_lock']) e (name)
                        WHERE NOT EXISTS (SELECT FROM pg_event_trigger v WHERE v.evtname = e.name) LOOP
             PERFORM audit_log._make_event_trigger(target.name);
             EXECUTE format('ALTER EXTENSION audit_log ADD EVENT TRIGGER %I', target.name);
@@ -2246,8 +2499,10 @@ CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
             'FUNCTION audit_log.version_table_migration(regclass, text)'])
     $$;
 
-SELECT audit_log._make_event_trigger('audit_log_rights');
+SELECT audit_log._make_event_trigger(e) FROM pg_catalog.unnest(ARRAY['audit_log_domain', 'audit_log_rights', 'audit_log_rights_lock']) e;
+COMMENT ON EVENT TRIGGER audit_log_domain IS 'audit_log keeps constraints of domains from versions';
 COMMENT ON EVENT TRIGGER audit_log_rights IS 'audit_log keeps the rights on version tables up with those on their tables';
+COMMENT ON EVENT TRIGGER audit_log_rights_lock IS 'audit_log lets commands wait for each other that would write the same rights at the same time';
 
 /*
  * What the script has made belongs to the owner of the rest, whichever
@@ -2259,9 +2514,10 @@ DECLARE
     owner oid := (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
+    grant_command text;
     made text[] := ARRAY['enable', '_enable', 'enable_schema', '_enable_schema', '_sync_versions', '_refresh_versions',
-        '_convert_versions', '_pass_id', '_version_column', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_versioned_table',
-        '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_check_versioned', '_may_be_versioned', '_complete_version_table',
+        '_convert_versions', '_pass_id', '_former_key', '_is_key_awaited', '_version_column', '_base_type', '_derived_domains', '_leave_domain', '_version_type', '_version_sources', '_version_relation', '_has_version_shape', '_is_version_table', '_may_claim_versions', '_knows_versions', '_versioned_table',
+        '_version_index_name', '_version_index_method', '_version_rights', '_follow_rights', '_rights_to_lock', '_loose_key_column', '_check_versioned', '_may_be_versioned', '_complete_version_table',
         '_rename_version_table', '_rename_version_column', '_adopt_transactions', '_adopt_version_table', '_make_version_table',
         '_latest_columns', '_refuse_unversionable', '_follow_versions', '_catch_up_versions', '_heirs', '_sync_dropped', 'on_rights', '_check_versions',
         '_repair_versions', 'continuum_transaction', '_continuum_rights', '_create_continuum_views', 'create_continuum_views',
@@ -2285,33 +2541,32 @@ BEGIN
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
     END LOOP;
-    IF (SELECT v.evtowner <> owner FROM pg_catalog.pg_event_trigger v WHERE v.evtname = 'audit_log_rights') THEN
-        EXECUTE pg_catalog.format('ALTER EVENT TRIGGER audit_log_rights OWNER TO %I', pg_catalog.pg_get_userbyid(owner));
-    END IF;
-
-    FOR object IN
-        SELECT p.oid::pg_catalog.regprocedure AS name, a.grantee, a.is_grantable
-          FROM pg_catalog.pg_proc p,
-               LATERAL pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.' || p.proname), '')::pg_catalog.aclitem[]) a
-         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname IN ('enable', 'enable_schema')
-           AND a.grantee <> owner
-    LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', object.name,
-            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
-                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
-            CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    FOR object IN SELECT v.evtname AS name FROM pg_catalog.pg_event_trigger v
+                   WHERE v.evtname IN ('audit_log_domain', 'audit_log_rights', 'audit_log_rights_lock') AND v.evtowner <> owner LOOP
+        EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I OWNER TO %I', object.name, pg_catalog.pg_get_userbyid(owner));
     END LOOP;
-    -- whom grant_admin() let track his tables
+
+    -- whom 1.0's script and users let call them; whoever may pause, as grant_admin() grants it, may make migrations
     FOR object IN
-        SELECT a.grantee, a.is_grantable
-          FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
-         WHERE p.oid = 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure AND a.grantee <> owner
+        SELECT p.oid::pg_catalog.regprocedure AS name, a.grantee, a.is_grantable,
+               EXISTS (SELECT FROM pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.own.' || g.before, true), '')::pg_catalog.aclitem[]) o
+                        WHERE o.grantee = a.grantee AND o.is_grantable = a.is_grantable) AS own
+          FROM (VALUES ('enable', 'enable'), ('enable_schema', 'enable_schema'), ('pause', 'version_table_migration')) g (before, now)
+          JOIN pg_catalog.pg_proc p ON p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = g.now,
+               LATERAL pg_catalog.aclexplode(nullif(pg_catalog.current_setting('audit_log_update.' || g.before), '')::pg_catalog.aclitem[]) a
+         WHERE a.grantee <> owner
     LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.version_table_migration(regclass, text) TO %s%s',
+        grant_command := pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', object.name,
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
             CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        IF object.own THEN
+            EXECUTE grant_command;
+        ELSE
+            PERFORM audit_log._grant_apart(grant_command);
+        END IF;
     END LOOP;
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.create_continuum_views(name, regclass) TO %I', installer);
 END
 $$;
+DROP FUNCTION audit_log._grant_apart(text);

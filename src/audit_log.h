@@ -640,7 +640,7 @@ extern void al_version_look(AlTable *table, AlAction action, TupleTableSlot *old
  */
 extern bool al_version_past_row(const AlTable *table, TupleTableSlot *slot);
 extern void al_version_past_arrival(const AlTable *table, CommandId command);
-extern bool al_version_past_key(const AlTable *table, const AlVersions *versions,
+extern bool al_version_past_key(const AlTable *table, AlVersions *versions,
 								const Datum *key, CommandId command);
 extern void al_version_past_end_transaction(void);
 

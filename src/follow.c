@@ -428,6 +428,95 @@ check_attach(const RangeVar *name)
 	relation_close(rel, AccessShareLock);
 }
 
+/* ---- keys before the command ---- */
+
+/*
+ * The key that a table had when ALTER TABLE began: only a command that takes it
+ * away is refused, or noted.  While a dump is restored, in whatever order, a
+ * table has its triggers and perhaps not its key yet, and commands that come in
+ * between have nothing to do with it.
+ */
+typedef struct FormerKey
+{
+	Oid			relid;
+	List	   *columns;		/* of char * */
+} FormerKey;
+
+static List *former_keys = NIL;	/* of the latest ALTER TABLE */
+static MemoryContext former_keys_cxt = NULL;
+
+/* Of the table named and those that inherit from it; a partition has its root's. */
+static void
+note_keys(const AlterTableStmt *stmt)
+{
+	Oid			relid;
+	List	   *relids;
+	ListCell   *lc;
+
+	former_keys = NIL;
+	if (former_keys_cxt != NULL)
+		MemoryContextReset(former_keys_cxt);
+	if (stmt == NULL || !IsA(stmt, AlterTableStmt) || stmt->objtype != OBJECT_TABLE)
+		return;
+	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	if (!OidIsValid(relid) || get_rel_relispartition(relid))
+		return;
+	relids = get_rel_relkind(relid) == RELKIND_RELATION && has_subclass(relid) ?
+		find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
+	if (former_keys_cxt == NULL)
+		former_keys_cxt = AllocSetContextCreate(TopMemoryContext, "audit_log former keys",
+												ALLOCSET_SMALL_SIZES);
+	foreach(lc, relids)
+	{
+		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
+
+		if (rel == NULL)
+			continue;
+		if (al_table_trigger(rel, AL_ROW_TRIGGER, al_catalog_get()->capture) != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(former_keys_cxt);
+			FormerKey  *key = palloc(sizeof(FormerKey));
+
+			key->relid = lfirst_oid(lc);
+			key->columns = al_table_key_columns(rel, NIL);
+			former_keys = lappend(former_keys, key);
+			MemoryContextSwitchTo(old);
+		}
+		/* not kept: two commands that both held it could not go on */
+		relation_close(rel, AccessShareLock);
+	}
+}
+
+/*
+ * audit_log._former_key(target regclass) RETURNS text[]: the key before the
+ * ALTER TABLE that has just run; NULL where no such command has.
+ */
+PG_FUNCTION_INFO_V1(audit_log_former_key);
+Datum
+audit_log_former_key(PG_FUNCTION_ARGS)
+{
+	ListCell   *lc;
+
+	if (al_own_command == NULL || !IsA(al_own_command, AlterTableStmt))
+		PG_RETURN_NULL();
+	foreach(lc, former_keys)
+	{
+		FormerKey  *key = lfirst(lc);
+
+		if (key->relid == PG_GETARG_OID(0))
+		{
+			Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(key->columns), 1));
+			int			n = 0;
+			ListCell   *column;
+
+			foreach(column, key->columns)
+				elems[n++] = CStringGetTextDatum(lfirst(column));
+			PG_RETURN_ARRAYTYPE_P(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+		}
+	}
+	PG_RETURN_NULL();
+}
+
 /* ---- ADD COLUMN of a version table ---- */
 
 /* The table whose versions it holds, InvalidOid where it is no version table. */
@@ -529,11 +618,48 @@ forgive_additions(AlterTableStmt *stmt)
 	}
 }
 
+/* ---- ALTER DOMAIN ---- */
+
+/* Versions are older than a constraint that the domain gets now. */
+static void
+leave_domain(const AlterDomainStmt *stmt)
+{
+	Oid			domain = LookupTypeNameOid(NULL, makeTypeNameFromNameList(stmt->typeName), true);
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(domain));
+	bool		owned;
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(domain)};
+	AlOwn		saved;
+
+	/* else it is the command's own error to tell */
+	if (!HeapTupleIsValid(tuple))
+		return;
+	owned = has_privs_of_role(GetUserId(), ((Form_pg_type) GETSTRUCT(tuple))->typowner);
+	ReleaseSysCache(tuple);
+	if (!owned || stmt->subtype == 'N' || stmt->subtype == 'X')
+		return;					/* DROP NOT NULL, DROP CONSTRAINT */
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute_with_args("SELECT audit_log._leave_domain($1)", 1, types, values,
+								  NULL, false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not follow ALTER DOMAIN");
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
 /*
  * Event trigger at the start of ALTER TABLE: a table that is audited by itself
  * cannot become a partition, not even of a table that is not audited, whose
  * enable() would then fail over the triggers' names.  At the command's end it
- * would be too late to tell the remedy.
+ * would be too late to tell the remedy.  And at the start of ALTER DOMAIN.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_ddl_command_start);
 Datum
@@ -548,6 +674,10 @@ audit_log_on_ddl_command_start(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by event trigger manager",
 						"audit_log.on_ddl_command_start")));
 	stmt = (AlterTableStmt *) ((EventTriggerData *) fcinfo->context)->parsetree;
+	if (!al_own_active())
+		note_keys(stmt);
+	if (stmt != NULL && IsA(stmt, AlterDomainStmt) && !al_own_active())
+		leave_domain((const AlterDomainStmt *) stmt);
 	if (stmt != NULL && IsA(stmt, AlterTableStmt))
 		foreach(lc, stmt->cmds)
 		{

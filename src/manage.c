@@ -18,6 +18,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
@@ -586,6 +587,34 @@ audit_log_latest(PG_FUNCTION_ARGS)
 	if (result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(result);
+}
+
+/*
+ * audit_log._grant_apart(command text) RETURNS void: of an update script, GRANTs
+ * that users made before.  What the script grants itself counts as the
+ * extension's own rights, which pg_dump leaves out.
+ */
+PG_FUNCTION_INFO_V1(audit_log_grant_apart);
+Datum
+audit_log_grant_apart(PG_FUNCTION_ARGS)
+{
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		script = creating_extension;
+
+	creating_extension = false;
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute(sql, false, 0) < 0)
+			elog(ERROR, "could not run \"%s\"", sql);
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		creating_extension = script;
+	}
+	PG_END_TRY();
+	PG_RETURN_VOID();
 }
 
 /* audit_log._set_mask_key(key bytea) RETURNS void */

@@ -459,6 +459,37 @@ refuse_version_table_of_another(const AlTable *table, int32 table_id)
 					 table->schema, table->name)));
 }
 
+/*
+ * A version table that was restored without the log is nobody's by our own
+ * word: not everyone whose trigger names it may have it.
+ */
+static bool
+may_claim_versions(const AlTable *table, int32 table_id, const char *settings)
+{
+	Params		params = {0};
+
+	if (!table->settings->versioned || table->settings->version_table == NULL)
+		return true;
+	add_param(&params, REGCLASSOID, ObjectIdGetDatum(table->root), false);
+	add_text_param(&params, settings);
+	add_param(&params, INT4OID, Int32GetDatum(table_id), false);
+	add_text_param(&params, table->settings->version_table);
+	return run("SELECT WHERE EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id OPERATOR(pg_catalog.=) $3"
+			   "  AND t.settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $4)"
+			   " OR audit_log._may_claim_versions($1, $2::pg_catalog.jsonb)", &params) != 0;
+}
+
+static void
+refuse_claim(const AlTable *table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot write versions of table \"%s.%s\"", table->schema, table->name),
+			 errdetail("Version table \"%s.%s\" was restored without the log, and is named by another table too, or not to be read by the owner of this one.",
+					   table->schema, table->settings->version_table),
+			 errhint("A superuser can run audit_log.enable() on the table whose versions it holds, and audit_log.disable() on others that name it.")));
+}
+
 /* {"mask_key": …} and what the caller tells, as one JSON object */
 static const char *
 join_details(const char *a, const char *b)
@@ -499,6 +530,21 @@ sync_table(AlTable *table, const char *kind, const char *detail, bool capturing)
 	}
 	if (found.stale_id)
 		mark_dropped(found.stale_id);
+	if ((found.id == 0 || found.settings_differ) && !may_claim_versions(table, found.id, settings))
+	{
+		AlSettings	plain = *table->settings;
+
+		if (kind == NULL || strcmp(kind, "disabled") != 0)
+		{
+			refuse_version_table_of_another(table, found.id);
+			refuse_claim(table);
+		}
+		/* it ends, and without having had them */
+		plain.versioned = false;
+		plain.version_table = NULL;
+		settings = al_settings_json(&plain);
+		state.settings = settings;
+	}
 	if (found.id == 0)
 		found.id = insert_row(table, settings);
 	state.table_id = found.id;

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
@@ -253,6 +254,24 @@ make_conversion(Oid relid, Oid version_relid, const char *column)
 	return c;
 }
 
+/* write_values() takes a column more for each, which stays as a dropped one. */
+static void
+check_room(Oid version_relid, const char *versions, int n)
+{
+	Relation	rel = table_open(version_relid, NoLock);
+	int			natts = RelationGetNumberOfAttributes(rel);
+
+	table_close(rel, NoLock);
+	if (natts + n > MaxHeapAttributeNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("cannot convert versions: table %s has %d columns, dropped ones included",
+						versions, natts),
+				 errdetail("A converted column takes the place of one more, and a table can have %d.",
+						   MaxHeapAttributeNumber),
+				 errhint("Run audit_log.enable(…, versioned => false) on the table first, and audit_log.enable(…, versioned => true, version_table => …) afterwards.")));
+}
+
 /*
  * audit_log._convert_versions(target regclass, version_table regclass, columns
  * name[]) RETURNS void
@@ -290,8 +309,12 @@ audit_log_convert_versions(PG_FUNCTION_ARGS)
 	if (conversions != NIL)
 	{
 		TupleDesc	desc;
-		Tuplestorestate *store = compute(conversions, versions, get_rel_name(relid), &desc);
+		Tuplestorestate *store;
 
+		error_context_stack = callback.previous;
+		check_room(version_relid, versions, list_length(conversions));
+		error_context_stack = &callback;
+		store = compute(conversions, versions, get_rel_name(relid), &desc);
 		write_values(conversions, versions, store, desc);
 		tuplestore_end(store);
 	}
@@ -323,16 +346,49 @@ tables_named(const GrantStmt *stmt)
 	return construct_array(elems, n, REGCLASSOID, sizeof(Oid), true, TYPALIGN_INT);
 }
 
-/* Event trigger at the end of GRANT, REVOKE and what else moves rights. */
+/* Runs a query about the tables, as the owner; for each oid it gives, a lock. */
+static void
+run_for_tables(const char *sql, Datum tables, bool any, bool lock)
+{
+	Oid			types[] = {REGCLASSARRAYOID};
+	AlOwn		saved;
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute_with_args(sql, 1, types, &tables, any ? "n" : " ", false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not run \"%s\"", sql);
+		for (uint64 i = 0; lock && i < SPI_processed; i++)
+		{
+			bool		isnull;
+			Datum		relid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+			/* not the relation's own lock: who reads or writes it does not wait */
+			LockDatabaseObject(RelationRelationId, DatumGetObjectId(relid), 1, ExclusiveLock);
+		}
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Event trigger of GRANT, REVOKE and what else moves rights.  At the end it
+ * gives the version tables theirs.  Two commands that write the rights of one
+ * relation at the same time fail ("tuple concurrently updated"), as those of a
+ * table and of its version table would, which a parallel restore runs side by
+ * side: so at the start they wait for each other.
+ */
 PG_FUNCTION_INFO_V1(audit_log_on_rights);
 Datum
 audit_log_on_rights(PG_FUNCTION_ARGS)
 {
 	const Node *command;
-	Oid			types[] = {REGCLASSARRAYOID};
-	Datum		values[1] = {0};
-	char		nulls[2] = "n";
-	AlOwn		saved;
+	ArrayType  *tables = NULL;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -345,31 +401,14 @@ audit_log_on_rights(PG_FUNCTION_ARGS)
 	if (command != NULL && IsA(command, GrantStmt))
 	{
 		const GrantStmt *stmt = (const GrantStmt *) command;
-		ArrayType  *tables;
 
 		if (stmt->objtype != OBJECT_TABLE || stmt->targtype == ACL_TARGET_DEFAULTS)
 			PG_RETURN_NULL();
 		tables = tables_named(stmt);
-		if (tables != NULL)
-		{
-			values[0] = PointerGetDatum(tables);
-			nulls[0] = ' ';
-		}
 	}
-
-	al_own_enter(&saved);
-	PG_TRY();
-	{
-		SPI_connect();
-		if (SPI_execute_with_args("SELECT audit_log._follow_rights($1)", 1, types, values,
-								  nulls, false, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not follow the rights");
-		SPI_finish();
-	}
-	PG_FINALLY();
-	{
-		al_own_leave(&saved);
-	}
-	PG_END_TRY();
+	if (strcmp(((EventTriggerData *) fcinfo->context)->event, "ddl_command_start") == 0)
+		run_for_tables("SELECT audit_log._rights_to_lock($1)", PointerGetDatum(tables), tables == NULL, true);
+	else
+		run_for_tables("SELECT audit_log._follow_rights($1)", PointerGetDatum(tables), tables == NULL, false);
 	PG_RETURN_NULL();
 }

@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_inherits.h"
 #include "executor/tuptable.h"
 #include "utils/lsyscache.h"
@@ -120,7 +121,7 @@ open_key_index(Relation rel, const AlVersions *versions, int *places)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 		bool		usable = form->indisunique && form->indimmediate && form->indisvalid &&
-			form->indnkeyatts == versions->nkeys &&
+			index->rd_rel->relam == BTREE_AM_OID && form->indnkeyatts == versions->nkeys &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
 		for (int i = 0; usable && i < versions->nkeys; i++)
@@ -141,47 +142,78 @@ open_key_index(Relation rel, const AlVersions *versions, int *places)
 	return NULL;
 }
 
-/* Was a row with this key inserted by a command of ours after that one? */
+/* Is it a row with this key, inserted by a command of ours after that one? */
 static bool
-came_into(Relation rel, const AlVersions *versions, const Datum *key, CommandId command)
+came(TupleTableSlot *slot, const AttrNumber *attnums, AlVersions *versions, const Datum *key,
+	 CommandId command)
 {
-	int			places[INDEX_MAX_KEYS];
-	ScanKeyData scankeys[INDEX_MAX_KEYS];
-	Relation	index = open_key_index(rel, versions, places);
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
-	bool		found = false;
+	HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
+	Datum		other[INDEX_MAX_KEYS];
 
-	if (index == NULL)
+	if (!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row)) ||
+		HeapTupleHeaderGetCmin(row) <= command)
 		return false;
+	/* the index may call keys equal that are two for the versions */
 	for (int i = 0; i < versions->nkeys; i++)
 	{
-		Oid			operator = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
-												   index->rd_opcintype[i], BTEqualStrategyNumber);
+		bool		isnull;
 
-		ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
-							   index->rd_indcollation[i], get_opcode(operator), key[places[i]]);
+		other[i] = slot_getattr(slot, attnums[i], &isnull);
 	}
-	slot = table_slot_create(rel, NULL);
-	scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, versions->nkeys);
-	index_rescan(scan, scankeys, versions->nkeys, NULL, 0);
-	while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+	return al_version_same_key(versions, key, other);
+}
+
+/*
+ * The same of all rows of a relation.  Looked for by the B-tree that holds the
+ * key; where there is none (an index of WITHOUT OVERLAPS is no B-tree), in all of it.
+ */
+static bool
+came_into(Relation rel, AlVersions *versions, const Datum *key, CommandId command)
+{
+	int			places[INDEX_MAX_KEYS];
+	AttrNumber	attnums[INDEX_MAX_KEYS];
+	ScanKeyData scankeys[INDEX_MAX_KEYS];
+	Relation	index = open_key_index(rel, versions, places);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		found = false;
+
+	for (int i = 0; i < versions->nkeys; i++)
+		attnums[i] = get_attnum(RelationGetRelid(rel),
+								NameStr(TupleDescAttr(versions->desc, versions->keys[i].attnum - 1)->attname));
+	if (index != NULL)
 	{
-		HeapTupleHeader row = ExecFetchSlotHeapTuple(slot, false, NULL)->t_data;
+		IndexScanDesc scan = AL_INDEX_BEGINSCAN(rel, index, SnapshotAny, versions->nkeys);
 
-		found = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(row)) &&
-			HeapTupleHeaderGetCmin(row) > command;
+		for (int i = 0; i < versions->nkeys; i++)
+		{
+			Oid			operator = get_opfamily_member(index->rd_opfamily[i], index->rd_opcintype[i],
+													   index->rd_opcintype[i], BTEqualStrategyNumber);
+
+			ScanKeyEntryInitialize(&scankeys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+								   index->rd_indcollation[i], get_opcode(operator), key[places[i]]);
+		}
+		index_rescan(scan, scankeys, versions->nkeys, NULL, 0);
+		while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+			found = came(slot, attnums, versions, key, command);
+		index_endscan(scan);
+		index_close(index, AccessShareLock);
 	}
-	index_endscan(scan);
+	else
+	{
+		TableScanDesc scan = AL_TABLE_BEGINSCAN(rel, SnapshotAny);
+
+		while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+			found = came(slot, attnums, versions, key, command);
+		table_endscan(scan);
+	}
 	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
 	return found;
 }
 
 /* Had a key that this command took away come again before that was delivered? */
 bool
-al_version_past_key(const AlTable *table, const AlVersions *versions, const Datum *key,
-			   CommandId command)
+al_version_past_key(const AlTable *table, AlVersions *versions, const Datum *key,
+					CommandId command)
 {
 	CommandId	latest = 0;
 	List	   *relids;

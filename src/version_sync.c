@@ -31,6 +31,8 @@
 
 #include "audit_log.h"
 
+/* whoever waits for a long table is told after so many rows, and then from time to time */
+#define PROGRESS_ROWS 100000
 #define PROGRESS_SECONDS 5
 
 /* one pass over a table and its partitions */
@@ -44,7 +46,7 @@ typedef struct Pass
 	AlEntry		entry;			/* what is written belongs to */
 	int64		rows;			/* read */
 	int64		written;
-	TimestampTz progress;
+	TimestampTz progress;		/* when last reported */
 	Tuplesortstate *current;	/* places of versions whose records are there */
 	Bitmapset  *columns;		/* of the version table, to be refreshed */
 } Pass;
@@ -84,14 +86,15 @@ report_progress(Pass *pass, Relation rel)
 {
 	TimestampTz now;
 
-	if (++pass->rows % 1000 != 0)
+	if (++pass->rows % 1000 != 0 || pass->rows < PROGRESS_ROWS)
 		return;
 	now = GetCurrentTimestamp();
-	if (!TimestampDifferenceExceeds(pass->progress, now, PROGRESS_SECONDS * 1000))
+	if (pass->rows > PROGRESS_ROWS &&
+		!TimestampDifferenceExceeds(pass->progress, now, PROGRESS_SECONDS * 1000))
 		return;
 	pass->progress = now;
 	ereport(NOTICE,
-			(errmsg("audit_log: %lld rows of \"%s.%s\" compared with their versions so far",
+			(errmsg("audit_log: %lld rows compared with their versions so far, now of \"%s.%s\"",
 					(long long) pass->rows, get_namespace_name(RelationGetNamespace(rel)),
 					RelationGetRelationName(rel))));
 }
@@ -314,7 +317,7 @@ audit_log_sync_versions(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	Relation	root = table_open(relid, ShareRowExclusiveLock);
 	AlTable    *table;
-	Pass		pass = {.progress = GetCurrentTimestamp()};
+	Pass		pass = {0};
 	Snapshot	before;
 
 	table = versioned(root);
@@ -350,7 +353,7 @@ audit_log_refresh_versions(PG_FUNCTION_ARGS)
 	Oid			relid = PG_GETARG_OID(0);
 	Relation	root = table_open(relid, ShareRowExclusiveLock);
 	AlVersions *versions = al_version_of(versioned(root));
-	Pass		pass = {.progress = GetCurrentTimestamp()};
+	Pass		pass = {0};
 	Datum	   *elems;
 	bool	   *nulls;
 	int			n;

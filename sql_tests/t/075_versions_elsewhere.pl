@@ -75,6 +75,59 @@ $node->run_ok('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'structure', '-f', "
 $node->sql("INSERT INTO app.mine VALUES (1, 'a', 'ok', 1); UPDATE app.mine SET name = 'b'; INSERT INTO app.parts VALUES (1, 1, 'x')", db => 'structure');
 is($node->sql($whole, db => 'structure'), '0', 'a schema alone: versions are kept from the first row on');
 is($node->sql('SELECT * FROM audit_log.check()', db => 'structure'), '', 'and check() has nothing to say');
+
+# Orders that pg_restore -j may come to: triggers before the keys, which for a partitioned table are there only
+# when the last partition's index is attached; the log's own rows in between, its sequences last.
+$node->sql($setup =~ s/^CREATE EXTENSION.*\n//mr =~ s/app\b/rows/gr . <<'END', db => 'source');
+CREATE TABLE rows.keys (id int, code text NOT NULL UNIQUE, x int NOT NULL, PRIMARY KEY (id, x), UNIQUE (x, code));
+CREATE TABLE rows.child (x text) INHERITS (rows.mine);
+SELECT audit_log.enable('rows.keys', versioned => true, always => true);
+SELECT audit_log.enable('rows.child');
+INSERT INTO rows.keys SELECT i, i, 5 FROM generate_series(1, 5) i;
+INSERT INTO rows.parts SELECT i, 1 + i % 2, 'v' FROM generate_series(1, 10) i;
+END
+is($node->sql('SELECT * FROM audit_log.check()', db => 'source'), '', 'tables with several keys are in order');
+$node->run_ok('pg_dump', '-d', 'source', '-Fc', '-f', "$dumps/keys");
+my $states = 'SELECT id, table_id, kind, key_columns FROM audit_log.table_state ORDER BY id';
+my $source_states = $node->sql($states, db => 'source');
+my @toc = grep { /^\d/ } split /\n/, `pg_restore -l $dumps/keys`;
+my %section = (pre => [], data => [], keys => [], triggers => [], attach => [], sequences => []);
+my $begun = 'pre';
+for (@toc)
+{
+	my $kind = /^\d+; \d+ \d+ (TABLE DATA|SEQUENCE SET|CONSTRAINT|INDEX ATTACH|INDEX|TRIGGER|FK CONSTRAINT)/
+	  ? { 'TABLE DATA' => 'data', 'SEQUENCE SET' => 'sequences', 'INDEX ATTACH' => 'attach', 'TRIGGER' => 'triggers' }->{$1} // 'keys' : $begun;
+	push @{ $section{$kind} }, $_;
+	$begun = 'keys' if $kind ne 'pre';
+}
+my @log = grep { / audit_log / } @{ $section{data} };
+my @own = grep { !/ audit_log / } @{ $section{data} };
+my @late = grep { /tracked_table|table_state/ } @log;
+my @early = grep { !/tracked_table|table_state/ } @log;
+my @keys = @{ $section{keys} };
+my %orders = (
+	'triggers before keys' => [ @{ $section{data} }, @{ $section{triggers} }, reverse(@keys), @{ $section{attach} } ],
+	'triggers before the keys of partitions are attached' => [ @{ $section{data} }, @keys, @{ $section{triggers} }, @{ $section{attach} } ],
+	'the log last' => [ @own, @{ $section{triggers} }, @keys, @{ $section{attach} }, @log ],
+	'what is known of tables last' => [ @early, @own, @{ $section{triggers} }, reverse(@keys), @{ $section{attach} }, @late ],
+	'states before the keys' => [ @late, @own, @{ $section{triggers} }, reverse(@keys), @{ $section{attach} }, @early ]);
+for my $how (sort keys %orders)
+{
+	open my $list, '>', "$dumps/list" or die $!;
+	print $list map { "$_\n" } @{ $section{pre} }, @{ $orders{$how} }, @{ $section{sequences} };
+	close $list;
+	$node->sql('DROP DATABASE IF EXISTS ordered');
+	$node->sql('CREATE DATABASE ordered');
+	$node->run_ok('pg_restore', '-d', 'ordered', '--exit-on-error', '-L', "$dumps/list", "$dumps/keys");
+	is($node->sql($states, db => 'ordered'), $source_states, "$how: nothing is noted");
+	is($node->sql('SELECT * FROM audit_log.check()', db => 'ordered'), '', "$how: check() has nothing to say");
+	$node->sql('UPDATE rows.keys SET x = 6; UPDATE rows.parts SET v = part', db => 'ordered');
+	is($node->sql('SELECT (SELECT count(*) FROM rows.keys_version), (SELECT count(*) FROM rows."History of ""parts""")', db => 'ordered'), '15|20', "$how: versions go on");
+	is($node->sql($states, db => 'ordered'), $source_states, "$how: and still nothing is noted");
+	my ($rc, $out, $err) = $node->psql('ALTER TABLE rows.keys DROP CONSTRAINT keys_pkey', db => 'ordered');
+	like($err, qr/cannot change the key of versioned table rows.keys/, "$how: a key in use is not taken away");
+}
+
 # version tables alone, without the log: ids go on above theirs
 $node->sql('CREATE DATABASE alone');
 $node->sql('CREATE EXTENSION audit_log', db => 'alone');
