@@ -441,6 +441,42 @@ extern void al_target_end_transaction(void);
 extern void al_target_abort_sub(SubTransactionId subid);
 
 /*
+ * buffer.c: rows that wait to be written, each under the (sub)transaction that
+ * made its change.
+ */
+#define AL_BUFFER_ITEMS 1000
+#define AL_BUFFER_BYTES (2 * 1024 * 1024)
+
+typedef struct AlBuffered		/* what an item begins with */
+{
+	HeapTuple	tuple;			/* in the buffer's memory */
+	SubTransactionId subid;
+} AlBuffered;
+
+typedef struct AlBuffer
+{
+	Size		item_size;
+	char	   *items;
+	int			used;
+	int			room;
+	Size		bytes;			/* of the tuples */
+	MemoryContext cxt;
+} AlBuffer;
+
+typedef bool (*AlBufferTest) (const AlBuffered *head, SubTransactionId subid);
+
+#define al_buffer_item(buffer, i) ((void *) ((buffer)->items + (buffer)->item_size * (i)))
+
+extern void al_buffer_begin(AlBuffer *buffer);
+extern MemoryContext al_buffer_memory(AlBuffer *buffer);
+extern bool al_buffer_is_full(const AlBuffer *buffer);
+extern void *al_buffer_add(AlBuffer *buffer, HeapTuple tuple);
+extern void al_buffer_replace(AlBuffer *buffer, AlBuffered *head, HeapTuple tuple);
+extern int	al_buffer_drop(AlBuffer *buffer, AlBufferTest is_gone, SubTransactionId subid);
+extern bool al_buffer_is_of(const AlBuffered *head, SubTransactionId subid);
+extern int	al_buffer_take(AlBuffer *buffer, void **items, MemoryContext *cxt);
+
+/*
  * route.c: which partition of audit_log.change a moment belongs to.
  */
 extern void al_route_forget(Oid relid);

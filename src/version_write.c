@@ -27,33 +27,26 @@
 
 #include "audit_log.h"
 
-#define AL_VERSION_ENTRIES 1000
-#define AL_VERSION_BYTES (2 * 1024 * 1024)
 #define AL_VERSION_BUCKETS 2048 /* power of two */
 
 /* a version to be written */
 typedef struct Change
 {
+	AlBuffered	head;			/* the row's own columns are still NULL */
 	AlVersions *versions;
 	int64		transaction_id;
 	TimestampTz timestamp;
 	bool		present;		/* afterwards */
 	AlVersionRecord record;		/* before */
-	HeapTuple	row;			/* its own columns still NULL */
-	SubTransactionId subid;
 	SubTransactionId written;	/* the subtransaction further in that needed it
 								 * written already, or its surviving parent */
 	uint32		hash;
 	int			next;			/* in the same bucket, -1: none */
 } Change;
 
-static Change *buffer = NULL;	/* in buffer_cxt */
-static int	buffer_used = 0;
-static int	buffer_room = 0;
-static Size buffer_bytes = 0;
-static MemoryContext buffer_cxt = NULL;
+static AlBuffer buffer = {.item_size = sizeof(Change)};
 static int	buckets[AL_VERSION_BUCKETS];	/* newest of each, valid while
-											 * buffer_used > 0 */
+											 * the buffer is not empty */
 static bool merged = false;		/* a subtransaction's changes joined ours: one
 								 * record may be there twice */
 
@@ -121,7 +114,7 @@ fetch_version(Writing *writing, Change *change)
 									  writing->search.slot))
 		return;
 	for (int i = 0; i < versions->nkeys; i++)
-		key[i] = heap_getattr(change->row, versions->keys[i].attnum, versions->desc, &isnull);
+		key[i] = heap_getattr(change->head.tuple, versions->keys[i].attnum, versions->desc, &isnull);
 	al_version_search(&writing->search, key, record);
 }
 
@@ -166,7 +159,7 @@ write_change(Writing *writing, Change *change)
 	values[1] = Int16GetDatum(!change->present ? AL_DELETED : before ? AL_UPDATED : AL_INSERTED);
 	values[2] = TimestampTzGetDatum(from);
 	values[3] = (Datum) 0;
-	row = heap_modify_tuple_by_cols(change->row, versions->desc, 4, columns, values, nulls);
+	row = heap_modify_tuple_by_cols(change->head.tuple, versions->desc, 4, columns, values, nulls);
 	if (again)
 		replace_row(writing, record, row);
 	else
@@ -251,104 +244,33 @@ write_all(Change **changes, int n, bool repeated)
 
 /* ---- the buffer ---- */
 
-/* A new, empty one; the old one is somebody else's, or gone. */
-static void
-begin_buffer(void)
-{
-	buffer = NULL;
-	buffer_cxt = NULL;
-	buffer_used = buffer_room = 0;
-	buffer_bytes = 0;
-	merged = false;
-}
-
 static void
 link_change(int i)
 {
-	int		   *bucket = &buckets[buffer[i].hash & (AL_VERSION_BUCKETS - 1)];
+	Change	   *change = al_buffer_item(&buffer, i);
+	int		   *bucket = &buckets[change->hash & (AL_VERSION_BUCKETS - 1)];
 
 	if (i == 0)
 		memset(buckets, -1, sizeof(buckets));
-	buffer[i].next = *bucket;
+	change->next = *bucket;
 	*bucket = i;
 }
 
-/* Drops the changes of subid, and those written for good, from the buffer. */
+/* Is the change of this (sub)transaction, or written for good? */
+static bool
+is_gone(const AlBuffered *head, SubTransactionId subid)
+{
+	return head->subid == subid || head->subid == ((const Change *) head)->written;
+}
+
 static void
 forget_changes(SubTransactionId subid)
 {
-	int			kept = 0;
-	int			n = buffer_used;
-
-	for (int i = 0; i < n; i++)
-		kept += buffer[i].subid != subid && buffer[i].subid != buffer[i].written;
-	if (kept == 0)
-	{
-		if (buffer_cxt != NULL)
-			MemoryContextReset(buffer_cxt);
-		buffer = NULL;
-		buffer_used = buffer_room = 0;
-		buffer_bytes = 0;
+	if (al_buffer_drop(&buffer, is_gone, subid) > 0)
+		for (int i = 0; i < buffer.used; i++)
+			link_change(i);
+	if (buffer.used == 0)
 		merged = false;
-		return;
-	}
-	if (kept == n)
-		return;
-	buffer_bytes = 0;
-	buffer_used = 0;
-	for (int i = 0; i < n; i++)
-		if (buffer[i].subid != subid && buffer[i].subid != buffer[i].written)
-		{
-			buffer[buffer_used] = buffer[i];
-			link_change(buffer_used);
-			buffer_bytes += buffer[buffer_used].row->t_len;
-			buffer_used++;
-		}
-		else
-			heap_freetuple(buffer[i].row);
-}
-
-/*
- * Takes what the current (sub)transaction has buffered out of the buffer;
- * returns how many changes.  They are in a memory of their own, *cxt, which
- * goes with the (sub)transaction if it fails.
- */
-static int
-take_changes(Change **changes, MemoryContext *cxt)
-{
-	SubTransactionId subid = GetCurrentSubTransactionId();
-	MemoryContext old;
-	int			n = 0;
-
-	for (int i = 0; i < buffer_used; i++)
-		n += buffer[i].subid == subid;
-	if (n == 0)
-		return 0;
-
-	if (n == buffer_used)
-	{
-		/* the usual case: the buffer as a whole */
-		*changes = buffer;
-		*cxt = buffer_cxt;
-		MemoryContextSetParent(buffer_cxt, CurTransactionContext);
-		begin_buffer();
-		return n;
-	}
-
-	*cxt = AllocSetContextCreate(CurTransactionContext, "audit_log versions of a level",
-								 ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(*cxt);
-	*changes = palloc(sizeof(Change) * n);
-	n = 0;
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid == subid)
-		{
-			(*changes)[n] = buffer[i];
-			(*changes)[n++].row = heap_copytuple(buffer[i].row);
-		}
-	MemoryContextSwitchTo(old);
-	forget_changes(subid);
-	return n;
 }
 
 /*
@@ -359,16 +281,17 @@ void
 al_version_flush(void)
 {
 	bool		repeated = merged;
-	Change	   *changes;
+	void	   *changes;
 	Change	  **places;
 	MemoryContext cxt;
-	int			n = take_changes(&changes, &cxt);
+	int			n = al_buffer_take(&buffer, &changes, &cxt);
 
 	if (n == 0)
 		return;
+	forget_changes(GetCurrentSubTransactionId());
 	places = palloc(sizeof(Change *) * n);
 	for (int i = 0; i < n; i++)
-		places[i] = &changes[i];
+		places[i] = &((Change *) changes)[i];
 	write_all(places, n, repeated);
 	pfree(places);
 	MemoryContextDelete(cxt);
@@ -398,21 +321,22 @@ find_change(AlVersions *versions, const Datum *key, uint32 hash)
 	SubTransactionId subid = GetCurrentSubTransactionId();
 	Change	   *mine = NULL;
 
-	if (buffer_used == 0)
+	if (buffer.used == 0)
 		return NULL;
-	for (int i = buckets[hash & (AL_VERSION_BUCKETS - 1)]; i >= 0; i = buffer[i].next)
+	for (int i = buckets[hash & (AL_VERSION_BUCKETS - 1)], next; i >= 0; i = next)
 	{
-		Change	   *change = &buffer[i];
+		Change	   *change = al_buffer_item(&buffer, i);
 		Datum		other[INDEX_MAX_KEYS];
 		bool		isnull;
 
+		next = change->next;
 		if (change->hash != hash || change->versions->relid != versions->relid)
 			continue;
 		for (int k = 0; k < versions->nkeys; k++)
-			other[k] = heap_getattr(change->row, versions->keys[k].attnum, versions->desc, &isnull);
+			other[k] = heap_getattr(change->head.tuple, versions->keys[k].attnum, versions->desc, &isnull);
 		if (!al_version_same_key(versions, key, other))
 			continue;
-		if (change->subid == subid)
+		if (change->head.subid == subid)
 		{
 			/* the newest comes first */
 			if (mine == NULL)
@@ -482,7 +406,7 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 		al_version_flush();
 		change = NULL;
 	}
-	if (change == NULL && (buffer_used >= AL_VERSION_ENTRIES || buffer_bytes > AL_VERSION_BYTES))
+	if (change == NULL && al_buffer_is_full(&buffer))
 	{
 		uint64		before = al_version_writes;
 
@@ -491,42 +415,24 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 			looked = al_version_writes;
 	}
 
-	if (buffer_cxt == NULL)
-		buffer_cxt = AllocSetContextCreate(TopTransactionContext, "audit_log version buffer",
-										   ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(buffer_cxt);
-	/* what may raise comes before anything is changed */
-	if (change == NULL && buffer_used == buffer_room)
-	{
-		int			room = buffer_room ? buffer_room * 2 : 16;
-
-		buffer = buffer ? repalloc(buffer, sizeof(Change) * room) :
-			palloc(sizeof(Change) * room);
-		buffer_room = room;
-	}
+	old = MemoryContextSwitchTo(al_buffer_memory(&buffer));
 	tuple = row ? heap_copytuple(row) : make_row(versions, slot);
+	MemoryContextSwitchTo(old);
 	if (change != NULL)
-	{
-		buffer_bytes -= change->row->t_len;
-		heap_freetuple(change->row);
-	}
+		al_buffer_replace(&buffer, &change->head, tuple);
 	else
 	{
-		change = &buffer[buffer_used];
+		change = al_buffer_add(&buffer, tuple);
 		change->transaction_id = entry->transaction_id;
 		change->timestamp = entry->timestamp;
 		change->record = *record;
 		change->record.looked = looked;
-		change->subid = GetCurrentSubTransactionId();
 		change->written = InvalidSubTransactionId;
 		change->hash = hash;
-		link_change(buffer_used++);
+		link_change(buffer.used - 1);
 	}
 	change->versions = versions;
 	change->present = present;
-	change->row = tuple;
-	buffer_bytes += change->row->t_len;
-	MemoryContextSwitchTo(old);
 
 	/* where equal keys may look different, the next one could not be told */
 	if (!versions->image_keys)
@@ -562,33 +468,38 @@ al_version_add(AlTable *table, const AlVersionLook *look, AlAction action,
 void
 al_version_end_transaction(void)
 {
-	begin_buffer();				/* it went with TopTransactionContext */
+	al_buffer_begin(&buffer);	/* it went with TopTransactionContext */
+	merged = false;
 	al_version_past_end_transaction();
 }
 
 void
 al_version_commit_sub(SubTransactionId subid, SubTransactionId parent)
 {
-	for (int i = 0; i < buffer_used; i++)
+	for (int i = 0; i < buffer.used; i++)
 	{
-		if (buffer[i].subid == subid)
+		Change	   *change = al_buffer_item(&buffer, i);
+
+		if (change->head.subid == subid)
 		{
-			buffer[i].subid = parent;
+			change->head.subid = parent;
 			merged = true;
 		}
-		if (buffer[i].written == subid)
-			buffer[i].written = parent;
+		if (change->written == subid)
+			change->written = parent;
 	}
-	if (buffer_used > 0)
-		forget_changes(InvalidSubTransactionId);
+	forget_changes(InvalidSubTransactionId);
 }
 
 void
 al_version_abort_sub(SubTransactionId subid)
 {
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].written == subid)
-			buffer[i].written = InvalidSubTransactionId;
-	if (buffer_used > 0)
-		forget_changes(subid);
+	for (int i = 0; i < buffer.used; i++)
+	{
+		Change	   *change = al_buffer_item(&buffer, i);
+
+		if (change->written == subid)
+			change->written = InvalidSubTransactionId;
+	}
+	forget_changes(subid);
 }

@@ -4,13 +4,8 @@
  *		code that inserts there.
  *
  * Changes are kept as finished tuples, all but the id, in a buffer of fixed
- * size; they are written when the statement ends, the buffer is full, or the
- * transaction is about to commit.
- *
- * A row must be written under the (sub)transaction that made the change, or a
- * rollback would leave it, or take it away alone.  So each entry carries its
- * subtransaction, and a flush writes those of the current one only: what an
- * outer level has buffered stays until that level is current again.
+ * size (buffer.c); they are written when the statement ends, the buffer is full,
+ * or the transaction is about to commit.
  */
 #include "postgres.h"
 
@@ -25,24 +20,16 @@
 
 #include "audit_log.h"
 
-#define AL_BUFFER_ENTRIES 1000
-#define AL_BUFFER_BYTES (2 * 1024 * 1024)
-
 /* larger rows are written at once instead of being kept in the buffer */
 #define AL_BUFFER_LARGE (256 * 1024)
 
 typedef struct BufferedChange
 {
-	HeapTuple	tuple;			/* id still to come */
+	AlBuffered	head;			/* the tuple's id is still to come */
 	TimestampTz timestamp;
-	SubTransactionId subid;
 } BufferedChange;
 
-static BufferedChange *buffer = NULL;	/* in buffer_cxt, as its tuples */
-static int	buffer_used = 0;
-static int	buffer_room = 0;
-static Size buffer_bytes = 0;
-static MemoryContext buffer_cxt = NULL;
+static AlBuffer buffer = {.item_size = sizeof(BufferedChange)};
 
 /* ---- the shape of what is written ---- */
 
@@ -125,7 +112,7 @@ write_batch(Oid partition, const BufferedChange *changes, int n, int64 first_id)
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = changes[i].tuple;
+		HeapTuple	tuple = changes[i].head.tuple;
 		int64		id = first_id + i;
 
 		/* the first column, of fixed width and never NULL */
@@ -246,78 +233,6 @@ form_change(const AlEntry *entry)
 	return heap_form_tuple(entry->old_record_id ? whole_shape : short_shape, values, nulls);
 }
 
-/* A new, empty one; the old one is somebody else's, or gone. */
-static void
-begin_buffer(void)
-{
-	buffer = NULL;
-	buffer_cxt = NULL;
-	buffer_used = buffer_room = 0;
-	buffer_bytes = 0;
-}
-
-/* Drops the changes of one (sub)transaction; those of others keep their order. */
-static void
-drop_changes(SubTransactionId subid)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < buffer_used; i++)
-	{
-		if (buffer[i].subid != subid)
-			buffer[kept++] = buffer[i];
-		else
-		{
-			buffer_bytes -= buffer[i].tuple->t_len;
-			pfree(buffer[i].tuple);
-		}
-	}
-	buffer_used = kept;
-}
-
-/*
- * Takes what the current (sub)transaction has buffered out of the buffer;
- * returns how many changes.  They are in a memory of their own, *cxt, which
- * goes with the (sub)transaction if it fails.
- */
-static int
-take_changes(BufferedChange **changes, MemoryContext *cxt)
-{
-	SubTransactionId subid = GetCurrentSubTransactionId();
-	MemoryContext old;
-	int			n = 0;
-
-	for (int i = 0; i < buffer_used; i++)
-		n += buffer[i].subid == subid;
-	if (n == 0)
-		return 0;
-
-	if (n == buffer_used)
-	{
-		/* the usual case: the buffer as a whole */
-		*changes = buffer;
-		*cxt = buffer_cxt;
-		MemoryContextSetParent(buffer_cxt, CurTransactionContext);
-		begin_buffer();
-		return n;
-	}
-
-	*cxt = AllocSetContextCreate(CurTransactionContext, "audit_log buffer of a level",
-								 ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(*cxt);
-	*changes = palloc(sizeof(BufferedChange) * n);
-	n = 0;
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid == subid)
-		{
-			(*changes)[n] = buffer[i];
-			(*changes)[n++].tuple = heap_copytuple(buffer[i].tuple);
-		}
-	MemoryContextSwitchTo(old);
-	drop_changes(subid);
-	return n;
-}
-
 /*
  * Writes what the current (sub)transaction has buffered.  It leaves the buffer
  * first: what an index evaluates may change rows, and come here again.
@@ -325,12 +240,13 @@ take_changes(BufferedChange **changes, MemoryContext *cxt)
 void
 al_writer_flush(void)
 {
-	BufferedChange *changes;
+	void	   *changes;
 	MemoryContext cxt;
-	int			n = take_changes(&changes, &cxt);
+	int			n = al_buffer_take(&buffer, &changes, &cxt);
 
 	if (n == 0)
 		return;
+	al_buffer_drop(&buffer, al_buffer_is_of, GetCurrentSubTransactionId());
 	write_changes(changes, n);
 	MemoryContextDelete(cxt);
 }
@@ -339,39 +255,27 @@ al_writer_flush(void)
 void
 al_writer_add(const AlEntry *entry)
 {
-	BufferedChange change = {.timestamp = entry->timestamp,
-	.subid = GetCurrentSubTransactionId()};
+	BufferedChange *change;
 	MemoryContext old;
+	HeapTuple	tuple;
 
 	if (entry_bytes(entry) > AL_BUFFER_LARGE)
 	{
-		BufferedChange *large = &change;
+		BufferedChange large = {.timestamp = entry->timestamp};
 
 		al_writer_flush();		/* ids follow the order of capture */
-		change.tuple = form_change(entry);
-		write_changes(large, 1);
+		large.head.tuple = form_change(entry);
+		write_changes(&large, 1);
 		return;
 	}
 
-	if (buffer_used >= AL_BUFFER_ENTRIES || buffer_bytes > AL_BUFFER_BYTES)
+	if (al_buffer_is_full(&buffer))
 		al_writer_flush();
-	if (buffer_cxt == NULL)
-		buffer_cxt = AllocSetContextCreate(TopTransactionContext, "audit_log buffer",
-										   ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(buffer_cxt);
-	if (buffer_used == buffer_room)
-	{
-		int			room = buffer_room ? buffer_room * 2 : 16;
-
-		buffer = buffer ?
-			repalloc(buffer, sizeof(BufferedChange) * room) :
-			palloc(sizeof(BufferedChange) * room);
-		buffer_room = room;
-	}
-	change.tuple = form_change(entry);
+	old = MemoryContextSwitchTo(al_buffer_memory(&buffer));
+	tuple = form_change(entry);
 	MemoryContextSwitchTo(old);
-	buffer_bytes += change.tuple->t_len;
-	buffer[buffer_used++] = change;
+	change = al_buffer_add(&buffer, tuple);
+	change->timestamp = entry->timestamp;
 }
 
 /* ---- following the transaction ---- */
@@ -379,19 +283,23 @@ al_writer_add(const AlEntry *entry)
 void
 al_writer_end_transaction(void)
 {
-	begin_buffer();				/* it went with TopTransactionContext */
+	al_buffer_begin(&buffer);	/* it went with TopTransactionContext */
 }
 
 void
 al_writer_commit_sub(SubTransactionId subid, SubTransactionId parent)
 {
-	for (int i = 0; i < buffer_used; i++)
-		if (buffer[i].subid == subid)
-			buffer[i].subid = parent;
+	for (int i = 0; i < buffer.used; i++)
+	{
+		BufferedChange *change = al_buffer_item(&buffer, i);
+
+		if (change->head.subid == subid)
+			change->head.subid = parent;
+	}
 }
 
 void
 al_writer_abort_sub(SubTransactionId subid)
 {
-	drop_changes(subid);
+	al_buffer_drop(&buffer, al_buffer_is_of, subid);
 }
