@@ -227,7 +227,7 @@ CREATE FUNCTION audit_log._may_claim_versions(target regclass, settings jsonb) R
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT NOT EXISTS (
-                   SELECT FROM audit_log._naming_tables(c.relnamespace, ($2 ->> 'version_table')::name) r (relid)
+                   SELECT FROM audit_log._naming_tables(c.relnamespace, coalesce($2 ->> 'version_table', c.relname || '_version')::name) r (relid)
                     WHERE r.relid <> c.oid AND audit_log._trigger_settings(r.relid, 'audit_log_row') ? 'versioned')
                AND coalesce((SELECT v.relowner <> (SELECT l.relowner FROM pg_class l WHERE l.oid = 'audit_log.change'::regclass)
                                     OR has_table_privilege(c.relowner, v.oid, 'SELECT WITH GRANT OPTION')
@@ -241,11 +241,11 @@ COMMENT ON FUNCTION audit_log._may_claim_versions(regclass, jsonb) IS 'may a tab
 CREATE FUNCTION audit_log._knows_versions(target regclass, settings jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id($1)
-                          AND t.settings ->> 'version_table' = $2 ->> 'version_table'
+        SELECT EXISTS (SELECT FROM audit_log.tracked_table t,
+                              coalesce(t.settings ->> 'version_table', t.table_name || '_version') v (name)
+                        WHERE t.id = audit_log._table_id($1) AND v.name = coalesce($2 ->> 'version_table', t.table_name || '_version')
                           AND NOT EXISTS (SELECT FROM audit_log.tracked_table o
-                                WHERE o.id < t.id AND o.table_schema = t.table_schema
-                                  AND o.settings ->> 'version_table' = t.settings ->> 'version_table'))
+                                WHERE o.id < t.id AND o.table_schema = t.table_schema AND o.settings ->> 'version_table' = v.name))
     $$;
 COMMENT ON FUNCTION audit_log._knows_versions(regclass, jsonb) IS 'does the log know the version table named as this table''s?';
 

@@ -425,6 +425,13 @@ refuse_exchanged_columns(const AlTable *table, const State *state)
 			 errhint("Run audit_log.enable() on the table, with the settings that it shall have.")));
 }
 
+static const char *
+version_table_name(const AlTable *table)
+{
+	return table->settings->version_table ? table->settings->version_table :
+		psprintf("%s_version", table->name);
+}
+
 /*
  * A trigger can name any version table, and only one table's versions are to be
  * found in it: the first to be registered with it, dropped or not, has it.  So
@@ -434,12 +441,10 @@ static void
 refuse_version_table_of_another(const AlTable *table, int32 table_id)
 {
 	Params		params = {0};
-	const char *name = table->settings->version_table;
+	const char *name = version_table_name(table);
 
 	if (!table->settings->versioned)
 		return;
-	if (name == NULL)
-		name = psprintf("%s_version", table->name);
 	add_param(&params, INT4OID, Int32GetDatum(table_id), false);
 	add_text_param(&params, table->schema);
 	add_text_param(&params, name);
@@ -468,14 +473,15 @@ may_claim_versions(const AlTable *table, int32 table_id, const char *settings)
 {
 	Params		params = {0};
 
-	if (!table->settings->versioned || table->settings->version_table == NULL)
+	if (!table->settings->versioned)
 		return true;
 	add_param(&params, REGCLASSOID, ObjectIdGetDatum(table->root), false);
 	add_text_param(&params, settings);
 	add_param(&params, INT4OID, Int32GetDatum(table_id), false);
-	add_text_param(&params, table->settings->version_table);
+	add_text_param(&params, version_table_name(table));
 	return run("SELECT WHERE EXISTS (SELECT FROM audit_log.tracked_table t WHERE t.id OPERATOR(pg_catalog.=) $3"
-			   "  AND t.settings OPERATOR(pg_catalog.->>) 'version_table' OPERATOR(pg_catalog.=) $4)"
+			   "  AND COALESCE(t.settings OPERATOR(pg_catalog.->>) 'version_table',"
+			   "   t.table_name OPERATOR(pg_catalog.||) '_version') OPERATOR(pg_catalog.=) $4)"
 			   " OR audit_log._may_claim_versions($1, $2::pg_catalog.jsonb)", &params) != 0;
 }
 
@@ -486,7 +492,7 @@ refuse_claim(const AlTable *table)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot write versions of table \"%s.%s\"", table->schema, table->name),
 			 errdetail("Version table \"%s.%s\" was restored without the log, and is named by another table too, or not to be read by the owner of this one.",
-					   table->schema, table->settings->version_table),
+					   table->schema, version_table_name(table)),
 			 errhint("A superuser can run audit_log.enable() on the table whose versions it holds, and audit_log.disable() on others that name it.")));
 }
 

@@ -128,6 +128,27 @@ for my $how (sort keys %orders)
 	like($err, qr/cannot change the key of versioned table rows.keys/, "$how: a key in use is not taken away");
 }
 
+# GRANTs of tables and of their version tables, which the former write too, run side by side
+$node->sql(<<'END', db => 'source');
+CREATE ROLE granted_1;
+CREATE ROLE granted_2;
+DO $$ BEGIN
+  FOR i IN 1 .. 20 LOOP
+    EXECUTE format('CREATE TABLE rows.granted_%1$s (id int PRIMARY KEY); GRANT ALL ON rows.granted_%1$s TO granted_1; GRANT SELECT ON rows.granted_%1$s TO granted_2', i);
+    PERFORM audit_log.enable(format('rows.granted_%s', i)::regclass, versioned => true);
+  END LOOP;
+END $$;
+SELECT audit_log.create_continuum_views('rows');
+END
+$node->run_ok('pg_dump', '-d', 'source', '-Fc', '-f', "$dumps/granted");
+my $rights = q{SELECT string_agg(relname || (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(relacl) a), E'\n' ORDER BY relname) FROM pg_class WHERE relacl IS NOT NULL AND relnamespace = 'rows'::regnamespace};
+for my $try (1 .. 2)
+{
+	$node->sql("CREATE DATABASE granted_$try");
+	$node->run_ok('pg_restore', '-d', "granted_$try", '--exit-on-error', '-j', 4, "$dumps/granted");
+	is($node->sql($rights, db => "granted_$try"), $node->sql($rights, db => 'source'), 'GRANTs restored in parallel');
+}
+
 # version tables alone, without the log: ids go on above theirs
 $node->sql('CREATE DATABASE alone');
 $node->sql('CREATE EXTENSION audit_log', db => 'alone');
