@@ -168,5 +168,12 @@ SELECT whole('rise_version', 'id');
 SELECT c.action_type, c.record_id, c.transaction_id = v.transaction_id AS same FROM audit_log.change c
   JOIN rise_version v ON v.id::text = c.record_id AND v.v::text = c.changes -> 'v' ->> 1 WHERE c.action_type = 'UPDATE'
    AND c.table_id = (SELECT id FROM audit_log.tracked_table WHERE table_schema = 'versions_enable' AND table_name = 'rise') ORDER BY c.id;
+-- the log of a table that is versioned later is as complete as before
+CREATE TABLE later (id int PRIMARY KEY, v int);
+SELECT audit_log.enable('later');
+INSERT INTO later VALUES (1, 0), (2, 0);
+SELECT audit_log.enable('later', versioned => true);
+UPDATE later SET v = id;
+SELECT * FROM audit_log.rebuild(NULL::later) ORDER BY id;
 SET client_min_messages = warning;
 DROP SCHEMA versions_enable, versions_schema CASCADE;
