@@ -789,6 +789,8 @@ typedef struct AlMoment
 	int			nown;
 	int64	   *own;			/* transaction rows of the transaction that made it */
 	CommandId	command;		/* its changes before this command are in the mark */
+	int			ntruncated;		/* tables that it had truncated, */
+	int64	   *truncated;		/* each its id, and that of the event */
 
 	/* states of later transactions */
 	int			nlater_states;
@@ -801,8 +803,9 @@ extern AlMoment *al_moment_of_text(text *moment);
 /* argument n of an SQL function, whichever overload: timestamptz or text */
 extern AlMoment *al_moment_argument(FunctionCallInfo fcinfo, int n);
 /* was this change made, or has this state begun, after the moment? */
-extern bool al_moment_is_later(const AlMoment *moment, int64 change_id, int64 transaction_id,
-							   CommandId command, TimestampTz timestamp);
+extern bool al_moment_is_later(const AlMoment *moment, int32 table_id, int64 change_id,
+							   int64 transaction_id, CommandId command,
+							   TimestampTz timestamp);
 extern bool al_moment_state_is_later(const AlMoment *moment, int64 state_id,
 									 int64 first_change_id, TimestampTz timestamp);
 

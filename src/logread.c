@@ -133,8 +133,8 @@ read_all(Reading *reading)
 			CHECK_FOR_INTERRUPTS();
 			read_change(rows->vals[i], rows->tupdesc, &change);
 			if (reading->after == NULL ||
-				al_moment_is_later(reading->after, change.id, change.transaction_id,
-								   change.command, change.timestamp))
+				al_moment_is_later(reading->after, change.table_id, change.id,
+								   change.transaction_id, change.command, change.timestamp))
 				reading->callback(&change, reading->arg);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(scratch);
@@ -421,7 +421,7 @@ al_logread_records(int32 table_id, List *record_ids, const AlMoment *after,
 	hash_seq_init(&seq, collection.changes);
 	while ((kept = hash_seq_search(&seq)) != NULL)
 		if (after == NULL ||
-			al_moment_is_later(after, kept->id, kept->change.transaction_id,
+			al_moment_is_later(after, table_id, kept->id, kept->change.transaction_id,
 							   kept->change.command, kept->change.timestamp))
 			sorted[n++] = kept;
 	set_groups(sorted, n);

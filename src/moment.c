@@ -86,6 +86,17 @@ take_ids(MemoryContext cxt, int *n)
 	return ids;
 }
 
+static Datum
+id_array(const int64 *ids, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(construct_array(elems, n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 /* ---- clusters ---- */
 
 /* the part of the log whose xids are those of one cluster */
@@ -165,6 +176,16 @@ static const char mark_later_sql[] =
 static const char mark_own_sql[] =
 "SELECT id FROM audit_log.transaction WHERE xid = $1 AND id >= $2 AND id < $3 ORDER BY id";
 
+/*
+ * TRUNCATE removes rows whatever its snapshot sees of them.  So where the
+ * marking transaction had emptied a table, what others had changed there before
+ * is of no account, even if the mark's snapshot did not see it.
+ */
+static const char mark_truncated_sql[] =
+"SELECT table_id::bigint, pg_catalog.max(id) FROM audit_log.change"
+" WHERE transaction_id = ANY ($1) AND action_type = 'TRUNCATE' AND command < $2 AND changes IS NULL"
+" GROUP BY 1";
+
 static const char mark_states_sql[] =
 "SELECT id FROM audit_log.table_state"
 " WHERE first_change_id <= $2 AND first_change_id >= $3"
@@ -176,6 +197,7 @@ read_mark(AlMoment *moment, text *name, MemoryContext cxt)
 	Request		query = {0};
 	Request		later = {0};
 	Request		own = {0};
+	Request		truncated = {0};
 	Request		states = {0};
 	bool		isnull;
 	Datum		snapshot;
@@ -212,6 +234,17 @@ read_mark(AlMoment *moment, text *name, MemoryContext cxt)
 	add_arg(&own, INT8OID, Int64GetDatum(epoch.end_transaction_id));
 	run(mark_own_sql, &own);
 	moment->own = take_ids(cxt, &moment->nown);
+
+	add_arg(&truncated, INT8ARRAYOID, id_array(moment->own, moment->nown));
+	add_arg(&truncated, INT4OID, Int32GetDatum((int32) moment->command));
+	run(mark_truncated_sql, &truncated);
+	moment->ntruncated = (int) SPI_processed;
+	moment->truncated = MemoryContextAlloc(cxt, sizeof(int64) * 2 * (SPI_processed + 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		moment->truncated[2 * i] = int64_of(i, 1, 0);
+		moment->truncated[2 * i + 1] = int64_of(i, 2, 0);
+	}
 
 	add_arg(&states, PG_SNAPSHOTOID, snapshot);
 	add_arg(&states, INT8OID, Int64GetDatum(moment->change_id));
@@ -267,17 +300,6 @@ static const char time_states_sql[] =
 "                   AND t.started_at <= s.timestamp)"
 "        OR ($5 AND s.first_change_id >= $3 AND s.xid >= $4 AND audit_log._committed_at(s.xid) > $1))"
 " ORDER BY s.id";
-
-static Datum
-id_array(const int64 *ids, int n)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elems[i] = Int64GetDatum(ids[i]);
-	return PointerGetDatum(construct_array(elems, n, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
 
 static void
 read_timestamp(AlMoment *moment, MemoryContext cxt)
@@ -453,9 +475,12 @@ has_id(const int64 *ids, int n, int64 id)
 }
 
 bool
-al_moment_is_later(const AlMoment *moment, int64 change_id, int64 transaction_id,
-				   CommandId command, TimestampTz timestamp)
+al_moment_is_later(const AlMoment *moment, int32 table_id, int64 change_id,
+				   int64 transaction_id, CommandId command, TimestampTz timestamp)
 {
+	for (int i = 0; i < moment->ntruncated; i++)
+		if (moment->truncated[2 * i] == table_id && change_id < moment->truncated[2 * i + 1])
+			return false;
 	if (has_id(moment->later, moment->nlater, transaction_id))
 		return true;
 	if (!moment->mark)
