@@ -975,6 +975,7 @@ typedef struct AlPast
 	const AlState *other_era;	/* a state since then that named records otherwise */
 	List	   *records;		/* of AlPastRecord *; some neither are nor were there */
 	struct HTAB *by_now;		/* those that are there now, by id_now */
+	struct AlPastFilter *filter;	/* tells most rows that have not changed */
 	AlDecoder  *decoder;
 	MemoryContext cxt;
 } AlPast;

@@ -882,12 +882,129 @@ image_of(const AlPast *past, TupleTableSlot *slot)
 	return project(past, NULL, entry.changes, false, false);
 }
 
+/*
+ * Most rows have not changed, and their ids need not be written to know it: bits
+ * for the hashes of the changed records' keys tell.  For types whose text leads
+ * back to the same bytes.
+ */
+struct AlPastFilter
+{
+	bool		usable;
+	uint32		mask;			/* number of bits, less one */
+	uint8	   *bits;
+};
+
+static bool
+is_plain_type(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case UUIDOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static uint32
+key_hash(uint32 hash, const AlColumn *column, Datum value)
+{
+	uint32		own;
+
+	if (column->typbyval)
+		own = hash_bytes((const unsigned char *) &value, sizeof(Datum));
+	else if (column->typlen > 0)
+		own = hash_bytes((const unsigned char *) DatumGetPointer(value), column->typlen);
+	else
+	{
+		struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+
+		own = hash_bytes((const unsigned char *) VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
+	}
+	return hash_combine(hash, own);
+}
+
+static void
+make_filter(AlPast *past)
+{
+	AlTable    *table = past->table;
+	TupleDesc	desc = RelationGetDescr(past->rel);
+	MemoryContext old = MemoryContextSwitchTo(past->cxt);
+	struct AlPastFilter *filter = palloc0(sizeof(struct AlPastFilter));
+	HASH_SEQ_STATUS seq;
+	NamedRecord *named;
+	MemoryContext scratch;
+
+	past->filter = filter;
+	filter->usable = !table->key_masked;
+	for (int i = 0; i < table->nkeys; i++)
+		filter->usable &= is_plain_type(TupleDescAttr(desc, table->keys[i]->attnum - 1)->atttypid);
+	if (filter->usable)
+	{
+		filter->mask = 1023;
+		while (filter->mask < (1U << 27) && filter->mask / 16 < hash_get_num_entries(past->by_now))
+			filter->mask = filter->mask * 2 + 1;
+		filter->bits = palloc0(filter->mask / 8 + 1);
+		scratch = AllocSetContextCreate(CurrentMemoryContext, "audit_log keys", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(scratch);
+		hash_seq_init(&seq, past->by_now);
+		while ((named = hash_seq_search(&seq)) != NULL)
+		{
+			Datum	   *keys = key_values(table, desc, named->id);
+			uint32		hash = 0;
+
+			for (int i = 0; i < table->nkeys; i++)
+				hash = key_hash(hash, table->keys[i], keys[i]);
+			hash &= filter->mask;
+			filter->bits[hash / 8] |= 1 << hash % 8;
+			MemoryContextReset(scratch);
+		}
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+may_have_changed(AlPast *past, TupleTableSlot *now)
+{
+	struct AlPastFilter *filter;
+	uint32		hash = 0;
+
+	if (past->filter == NULL)
+		make_filter(past);
+	filter = past->filter;
+	if (!filter->usable)
+		return true;
+	for (int i = 0; i < past->table->nkeys; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(now, past->table->keys[i]->attnum, &isnull);
+
+		if (isnull)
+			return true;
+		hash = key_hash(hash, past->table->keys[i], value);
+	}
+	hash &= filter->mask;
+	return (filter->bits[hash / 8] & 1 << hash % 8) != 0;
+}
+
 AlPastRecord *
 al_past_find(AlPast *past, TupleTableSlot *now)
 {
 	const char *id;
 	NamedRecord *named;
 
+	if (past->keyed && !may_have_changed(past, now))
+		return NULL;
 	if (past->keyed)
 		id = text_to_cstring(al_row_record_id(past->table, now));
 	else
