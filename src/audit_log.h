@@ -100,6 +100,14 @@ typedef enum AlAction
 #define Anum_al_change_changes 8
 #define Anum_al_change_old_record_id 9
 
+/* columns of audit_log.cluster */
+#define Natts_al_cluster 5
+#define Anum_al_cluster_system_identifier 1
+#define Anum_al_cluster_timeline 2
+#define Anum_al_cluster_first_transaction_id 3
+#define Anum_al_cluster_first_change_id 4
+#define Anum_al_cluster_timestamp 5
+
 /* ---------------------------------------------------------------- layer 1 */
 
 /*
@@ -118,6 +126,7 @@ typedef struct AlCatalog
 	Oid			change_id_seq;
 	Oid			tracked_table_id_seq;
 	Oid			table_state_id_seq;
+	Oid			cluster;		/* InvalidOid before version 1.2 */
 	Oid			action[AL_ACTIONS]; /* labels of audit_log.action_type */
 	Oid			capture;		/* the trigger functions */
 	Oid			capture_flush;
@@ -347,6 +356,12 @@ typedef struct AlDecoder AlDecoder;
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
 extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
 							  Datum *values, bool *nulls);
+/*
+ * One column's value, attno from 0; the caller has entered AL_FIXED_ALL.  pg:
+ * an object with the only key $pg stands for a text
+ */
+extern Datum al_decode_value(AlDecoder *decoder, int attno, const AlValue *value,
+							 bool pg, bool *isnull);
 
 /*
  * delta.c: makes jsondiffpatch deltas between JSON values.
@@ -482,6 +497,15 @@ extern int	al_buffer_take(AlBuffer *buffer, void **items, MemoryContext *cxt);
 extern void al_route_forget(Oid relid);
 extern Oid	al_route_lock(TimestampTz timestamp, TimestampTz *from, TimestampTz *to);
 
+/* ------------------------------------------------------------- layer 3.05 */
+
+/*
+ * cluster.c
+ */
+extern void al_cluster_note(void);
+extern void al_cluster_end_transaction(bool commit);
+extern void al_cluster_abort_sub(void);
+
 /* -------------------------------------------------------------- layer 3.1 */
 
 /*
@@ -547,6 +571,8 @@ extern bool al_table_trigger_fires(const Trigger *trigger);
 extern Oid	al_table_root(Relation rel);
 extern List *al_table_key_columns(Relation root, List *excluded);
 extern char *al_table_columns_json(Relation rel);
+/* as al_table_get(), of a root and settings given, in the current memory */
+extern AlTable *al_table_of(Relation root, AlSettings *settings);
 extern void al_table_forget_ids(void);
 
 /*
@@ -585,6 +611,11 @@ extern void al_row_whole(const AlTable *table, TupleTableSlot *slot, AlEntry *en
 extern bool al_row_difference(const AlTable *table, TupleTableSlot *old,
 							  TupleTableSlot *new, AlEntry *entry);
 extern const char *al_row_user(const AlTable *table, TupleTableSlot *new);
+/* every tracked column, NULL as null */
+extern Jsonb *al_row_object(const AlTable *table, TupleTableSlot *slot);
+/* the id alone, NULL without key; one column's value */
+extern text *al_row_record_id(const AlTable *table, TupleTableSlot *slot);
+extern void al_row_column(const AlColumn *column, Datum value, bool isnull, AlValue *out);
 
 /*
  * version.c: a table's version table (design.md, section 6), and the search for a
@@ -766,6 +797,301 @@ extern void al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action,
 							   TupleTableSlot *new, AlVersionLook *look);
 extern void al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 						 TupleTableSlot *new, CommandId command);
+
+/* ------------------------------------------------------------- layer 3.75 */
+
+/*
+ * moment.c: points in time: timestamps and marks (design.md, section 7).
+ */
+typedef struct AlMoment
+{
+	const char *text;			/* as it was given, for messages and undoes */
+	bool		mark;
+	TimestampTz timestamp;		/* of a mark: when it was made */
+
+	/*
+	 * Transaction rows, sorted by id: of database transactions that had begun
+	 * by then but are not in it, and those that are in it although they have
+	 * changes of a later time.
+	 */
+	int			nlater;
+	int64	   *later;
+	int			nearlier;
+	int64	   *earlier;
+	TimestampTz begun;			/* no transaction of later began its changes before */
+
+	/* of a mark */
+	int64		change_id;		/* the highest id given out by then */
+	int			nown;
+	int64	   *own;			/* transaction rows of the transaction that made it */
+	CommandId	command;		/* its changes before this command are in the mark */
+	int			ntruncated;		/* tables that it had truncated, */
+	int64	   *truncated;		/* each its id, and that of the event */
+
+	/* states of later transactions */
+	int			nlater_states;
+	int64	   *later_states;	/* ids of table_state */
+} AlMoment;
+
+/* both raise errors of their own; the caller needs no rights but his own */
+extern AlMoment *al_moment_of_timestamp(TimestampTz timestamp);
+extern AlMoment *al_moment_of_text(text *moment);
+/* argument n of an SQL function, whichever overload: timestamptz or text */
+extern AlMoment *al_moment_argument(FunctionCallInfo fcinfo, int n);
+/* was this change made, or has this state begun, after the moment? */
+extern bool al_moment_is_later(const AlMoment *moment, int32 table_id, int64 change_id,
+							   int64 transaction_id, CommandId command,
+							   TimestampTz timestamp);
+extern bool al_moment_state_is_later(const AlMoment *moment, int64 state_id,
+									 int64 first_change_id, TimestampTz timestamp);
+
+/*
+ * states.c: what table_state says of a table: its columns at each change, and
+ * what stands in the way of looking back.
+ */
+/* a column by one state, and what it is today */
+typedef struct AlPastColumn
+{
+	char	   *name;			/* under which changes have it */
+	int			namelen;
+	char	   *type;
+	AttrNumber	number;			/* by the state */
+	AttrNumber	attnum;			/* of today's column, 0: dropped since */
+	bool		same_type;		/* else values are read through the new type */
+	bool		masked;
+} AlPastColumn;
+
+typedef struct AlState
+{
+	int64		id;
+	char	   *kind;
+	Jsonb	   *settings;
+	Jsonb	   *detail;			/* NULL: none */
+	TimestampTz timestamp;
+	int64		first_change_id;
+	int			ncolumns;
+	AlPastColumn *columns;		/* in jsonb's key order */
+	int			nkeys;
+	AttrNumber *keys;			/* today's, 0: dropped since */
+	bool		key_same_types; /* else the ids are to be read through them */
+	bool		key_masked;
+	int			era;			/* the same for states that name records alike,
+								 * today's is 0 */
+} AlState;
+
+typedef struct AlStates
+{
+	Oid			relid;			/* the root's */
+	char	   *name;			/* qualified and quoted, for messages */
+	int32		table_id;
+	int			n;
+	AlState    *states;			/* oldest first */
+} AlStates;
+
+/* one thing that stands in the way */
+typedef struct AlObstacle
+{
+	const AlState *state;		/* NULL: tracking had not begun */
+	const char *what;			/* a complete sentence, for DETAIL */
+	Bitmapset  *columns;		/* attnums of today's that were not captured; NULL:
+								 * whole rows may be missing */
+} AlObstacle;
+
+/* error where the table was never registered */
+extern AlStates *al_states_read(Relation root);
+/* the state under which a change was captured */
+extern const AlState *al_states_at(const AlStates *states, int64 change_id);
+/* the state in force at a moment, NULL: none */
+extern const AlState *al_states_then(const AlStates *states, const AlMoment *moment);
+/*
+ * of AlObstacle *; NIL: the way is free.  *went: partitions that had come empty
+ * since the moment have gone again, so that rows which have come since need not
+ * be there now
+ */
+extern List *al_states_obstacles(const AlStates *states, const AlMoment *moment, bool *went);
+extern void al_states_refuse(const AlStates *states, const AlMoment *moment, List *obstacles);
+/*
+ * The first state between two changes (ids, the later may be PG_INT64_MAX: now)
+ * after which a row need not be what the earlier of them left; NULL: none
+ */
+extern const AlState *al_states_gap(const AlStates *states, int64 from_change_id, int64 to_change_id);
+/* today's columns that a state did not capture */
+extern Bitmapset *al_states_left_out(const AlState *state);
+/* do all changes name today's records by the texts of today's key? */
+extern bool al_states_same_ids(const AlStates *states);
+/* when the audit that is in force began, or would have */
+extern TimestampTz al_states_began(const AlStates *states);
+extern const AlPastColumn *al_states_column(const AlState *state, const char *name, int namelen);
+
+/*
+ * logread.c: changes out of the log, as the caller's snapshot has them.  The
+ * caller has looked at rights; the log is read as its owner.
+ */
+typedef struct AlLogChange
+{
+	int64		id;
+	int64		transaction_id;
+	CommandId	command;
+	TimestampTz timestamp;
+	AlAction	action;
+	int32		table_id;
+	char	   *record_id;		/* NULL: none */
+	char	   *old_record_id;
+	Jsonb	   *changes;		/* NULL: none */
+} AlLogChange;
+
+/*
+ * Calls back for each change in the order asked for: newest first undoes, oldest
+ * first replays (design.md, section 2: whole database transactions one after the
+ * other, within one by command and id).  The change lives until the callback
+ * returns.
+ */
+typedef void (*AlLogCallback) (const AlLogChange *change, void *arg);
+
+/* a table's changes after the moment (NULL: all), newest first */
+extern void al_logread_table(int32 table_id, const AlMoment *after,
+							 AlLogCallback callback, void *arg);
+/* all changes of a table, oldest first */
+extern void al_logread_all(int32 table_id, AlLogCallback callback, void *arg);
+/*
+ * The changes of the records that bore one of these ids (char *) at any time, key
+ * changes followed both ways, after the moment (NULL: all)
+ */
+extern void al_logread_records(int32 table_id, List *record_ids, const AlMoment *after,
+							   bool newest_first, AlLogCallback callback, void *arg);
+/* one change; false: there is none of that id */
+extern bool al_logread_change(int64 change_id, AlLogChange *change);
+/*
+ * All changes of transaction rows, of all tables, newest first: the row with
+ * those that continue it, or every row of its database transaction but those
+ * that take something back themselves.  An error where there is no such row,
+ * with a hint where the number is an xid.
+ */
+extern List *al_logread_transaction_rows(int64 transaction_id, bool same_xid);	/* of int64 * */
+extern void al_logread_transactions(List *transaction_ids, AlLogCallback callback, void *arg);
+
+/*
+ * past.c: the state of a table at a moment, made from the present by taking
+ * changes back.
+ */
+/* a value of a column as it was; of the log's form */
+typedef struct AlPastValue
+{
+	AttrNumber	attnum;			/* of today's column */
+	bool		masked;			/* a hash stands for it */
+	bool		known;			/* value is the value, before nested is undone */
+	Jsonb	   *value;			/* NULL: SQL NULL; else a scalar or container */
+	List	   *nested;			/* deltas of the inside of a json value to undo,
+								 * in this order: Jsonb * */
+} AlPastValue;
+
+/* a record that has been changed since */
+typedef struct AlPastRecord
+{
+	const char *id_now;			/* NULL: not there now */
+	const char *id_then;		/* NULL: was not there */
+	bool		gone_now;		/* id_gone is to be free now */
+	const char *id_gone;
+	int64		change_id;		/* the newest of its changes */
+	const AlState *whole_state; /* under which whole was captured */
+	Jsonb	   *whole;			/* the row as a DELETE has it; NULL: the row now */
+	int			nvalues;		/* what was different then from that row */
+	int			room;
+	AlPastValue *values;
+
+	/* of a table without key: rows of this image that are missing now (positive)
+	 * or too many (negative) */
+	Jsonb	   *image;
+	int64		count;
+	int64		left;			/* for who reads the rows as they are */
+	bool		seen;
+} AlPastRecord;
+
+typedef struct AlPast
+{
+	Relation	rel;
+	AlTable    *table;			/* with today's columns, and the log's settings */
+	AlStates   *states;
+	const AlMoment *moment;
+	List	   *obstacles;		/* of AlObstacle * */
+	Bitmapset  *added;			/* attnums of columns that were not there then */
+	bool		keyed;
+	const AlState *other_era;	/* a state since then that named records otherwise */
+	bool		went;			/* a partition that had come since has gone with its
+								 * rows */
+	List	   *records;		/* of AlPastRecord *; some neither are nor were there */
+	struct HTAB *by_now;		/* those that are there now, by id_now */
+	struct AlPastFilter *filter;	/* tells most rows that have not changed */
+	AlDecoder  *decoder;
+	MemoryContext cxt;
+} AlPast;
+
+/*
+ * Reads what has changed of a table, or of the records with these ids (char *)
+ * then or now; without (attnums) are columns to pass over besides those added
+ * since, NULL usually.  Refuses nothing: the caller looks at obstacles.  Rights
+ * are the caller's to check too (al_past_check_rights).
+ */
+extern void al_past_check_rights(Relation rel);
+extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids,
+							Bitmapset *without);
+extern void al_past_refuse(const AlPast *past);
+/* error: a column's value of then is not known */
+extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
+/* error, unless there is a reason why a row that its last change left is gone */
+extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
+extern void al_past_misfit(const AlPast *past, const char *detail) pg_attribute_noreturn();
+/*
+ * The record of a row as it is now; NULL: has not changed since.  The caller has
+ * entered the settings that past->table needs (al_fixed_enter).
+ */
+extern AlPastRecord *al_past_find(AlPast *past, TupleTableSlot *now);
+/*
+ * The row as it was then, in the table's own row type: false where there was
+ * none.  now is the row as it is, NULL where there is none.  Attnums whose value
+ * is not known (masked) are added to unknown, and NULL in then.
+ */
+extern bool al_past_row(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
+						TupleTableSlot *then, Bitmapset **unknown);
+extern void al_past_end(AlPast *past);
+
+/*
+ * Calls back for each row of the table as the active snapshot has it, in the
+ * root's row type, partitions included.  The slot lives until the callback
+ * returns; its memory is reset then.
+ */
+typedef void (*AlPastRowCallback) (TupleTableSlot *slot, void *arg);
+extern Jsonb *al_past_object(const AlTable *table, TupleTableSlot *slot);
+extern void al_past_scan(Relation root, AlPastRowCallback callback, void *arg);
+/* an id of the log, as a change under this state has it, under today's key types */
+extern char *al_past_id(const AlTable *table, Relation rel, const AlState *state,
+						const char *record_id);
+/* attnums of columns that were not there under a state */
+extern Bitmapset *al_past_added(Relation rel, const AlState *then);
+/* the table by the settings under which it was captured last */
+extern AlTable *al_past_table(Relation root, const AlStates *states);
+/* a record's id, from whatever text the key's types read: '007' is 7 */
+extern char *al_past_normal_id(const AlTable *table, Relation rel, const char *record_id);
+/*
+ * The row that bears this id now, under the caller's rights and snapshot; the
+ * id is one that the log would write (al_past_normal_id)
+ */
+extern bool al_past_fetch(Relation root, const AlTable *table, const char *record_id,
+						  TupleTableSlot *slot);
+/*
+ * The columns of a change's object or delta under today's names; what has been
+ * dropped since is left out.
+ */
+extern Jsonb *al_past_translate(const AlState *state, Relation rel, Jsonb *object);
+
+/*
+ * virtual.c: generated columns that are computed when read.
+ */
+typedef struct AlVirtual AlVirtual;
+
+extern AlVirtual *al_virtual_prepare(Relation rel);
+extern void al_virtual_compute(AlVirtual *virtual, TupleTableSlot *slot);
+extern void al_virtual_end(AlVirtual *virtual);
 
 /* ---------------------------------------------------------------- layer 4 */
 

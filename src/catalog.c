@@ -36,7 +36,7 @@ static const char *const action_labels[AL_ACTIONS] =
  * The SQL versions that this library serves.  A newer one may keep things
  * that this library would not write, so it refuses.
  */
-static const char served_versions[] = " 1.0 1.1 ";
+static const char served_versions[] = " 1.0 1.1 1.2 ";
 
 static Oid
 own_relation(const char *name)
@@ -130,6 +130,7 @@ al_catalog_get(void)
 	catalog.change_id_seq = own_relation("change_id_seq");
 	catalog.tracked_table_id_seq = own_relation("tracked_table_id_seq");
 	catalog.table_state_id_seq = own_relation("table_state_id_seq");
+	catalog.cluster = get_relname_relid("cluster", catalog.schema);
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(catalog.change));
 	if (!HeapTupleIsValid(tuple))
