@@ -750,6 +750,235 @@ extern void al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action,
 extern void al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 						 TupleTableSlot *new, CommandId command);
 
+/* ------------------------------------------------------------- layer 3.75 */
+
+/*
+ * moment.c: points in time: timestamps and marks (design.md, section 7).
+ */
+typedef struct AlMoment
+{
+	const char *text;			/* as it was given, for messages and undoes */
+	bool		mark;
+	TimestampTz timestamp;		/* of a mark: when it was made */
+
+	/*
+	 * Transaction rows, sorted by id: of database transactions that had begun
+	 * by then but are not in it, and those that are in it although they have
+	 * changes of a later time.
+	 */
+	int			nlater;
+	int64	   *later;
+	int			nearlier;
+	int64	   *earlier;
+	TimestampTz begun;			/* no transaction of later began its changes before */
+
+	/* of a mark */
+	int64		change_id;		/* the highest id given out by then */
+	int			nown;
+	int64	   *own;			/* transaction rows of the transaction that made it */
+	CommandId	command;		/* its changes before this command are in the mark */
+
+	/* states of later transactions */
+	int			nlater_states;
+	int64	   *later_states;	/* ids of table_state */
+} AlMoment;
+
+/* both raise errors of their own; the caller needs no rights but his own */
+extern AlMoment *al_moment_of_timestamp(TimestampTz timestamp);
+extern AlMoment *al_moment_of_text(text *moment);
+/* argument n of an SQL function, whichever overload: timestamptz or text */
+extern AlMoment *al_moment_argument(FunctionCallInfo fcinfo, int n);
+/* was this change made after the moment? */
+extern bool al_moment_is_later(const AlMoment *moment, int64 change_id, int64 transaction_id,
+							   CommandId command, TimestampTz timestamp);
+
+/*
+ * states.c: what table_state says of a table: its columns at each change, and
+ * what stands in the way of looking back.
+ */
+/* a column by one state, and what it is today */
+typedef struct AlPastColumn
+{
+	char	   *name;			/* under which changes have it */
+	int			namelen;
+	char	   *type;
+	AttrNumber	number;			/* by the state */
+	AttrNumber	attnum;			/* of today's column, 0: dropped since */
+	bool		same_type;		/* else values are read through the new type */
+	bool		masked;
+} AlPastColumn;
+
+typedef struct AlState
+{
+	int64		id;
+	char	   *kind;
+	Jsonb	   *settings;
+	Jsonb	   *detail;			/* NULL: none */
+	TimestampTz timestamp;
+	int64		first_change_id;
+	int			ncolumns;
+	AlPastColumn *columns;		/* in jsonb's key order */
+	int			nkeys;
+	AttrNumber *keys;			/* today's, 0: dropped since */
+	int			era;			/* the same for states that name records alike,
+								 * today's is 0 */
+} AlState;
+
+typedef struct AlStates
+{
+	Oid			relid;			/* the root's */
+	char	   *name;			/* qualified and quoted, for messages */
+	int32		table_id;
+	int			n;
+	AlState    *states;			/* oldest first */
+	bool		tracked;		/* now */
+} AlStates;
+
+/* one thing that stands in the way */
+typedef struct AlObstacle
+{
+	const AlState *state;		/* NULL: tracking had not begun */
+	const char *what;			/* a complete sentence, for DETAIL */
+	Bitmapset  *columns;		/* attnums of today's that were not captured; NULL:
+								 * whole rows may be missing */
+} AlObstacle;
+
+/* error where the table was never registered */
+extern AlStates *al_states_read(Relation root);
+/* the state under which a change was captured */
+extern const AlState *al_states_at(const AlStates *states, int64 change_id);
+/* the state in force at a moment, NULL: none */
+extern const AlState *al_states_then(const AlStates *states, const AlMoment *moment);
+/* of AlObstacle *; NIL: the way is free */
+extern List *al_states_obstacles(const AlStates *states, const AlMoment *moment);
+extern void al_states_refuse(const AlStates *states, const AlMoment *moment, List *obstacles);
+extern const AlPastColumn *al_states_column(const AlState *state, const char *name, int namelen);
+
+/*
+ * logread.c: changes out of the log, as the caller's snapshot has them.  The
+ * caller has looked at rights; the log is read as its owner.
+ */
+typedef struct AlLogChange
+{
+	int64		id;
+	int64		transaction_id;
+	CommandId	command;
+	TimestampTz timestamp;
+	AlAction	action;
+	int32		table_id;
+	char	   *record_id;		/* NULL: none */
+	char	   *old_record_id;
+	Jsonb	   *changes;		/* NULL: none */
+} AlLogChange;
+
+/*
+ * Calls back for each change in the order asked for: newest first undoes, oldest
+ * first replays (design.md, section 2: whole database transactions one after the
+ * other, within one by command and id).  The change lives until the callback
+ * returns.
+ */
+typedef void (*AlLogCallback) (const AlLogChange *change, void *arg);
+
+/* a table's changes after the moment (NULL: all), newest first */
+extern void al_logread_table(int32 table_id, const AlMoment *after,
+							 AlLogCallback callback, void *arg);
+/*
+ * The changes of the records that bore one of these ids (char *) at any time, key
+ * changes followed both ways, after the moment (NULL: all)
+ */
+extern void al_logread_records(int32 table_id, List *record_ids, const AlMoment *after,
+							   bool newest_first, AlLogCallback callback, void *arg);
+/* one change; false: there is none of that id */
+extern bool al_logread_change(int64 change_id, AlLogChange *change);
+/*
+ * All changes of transaction rows, of all tables, newest first: the row with
+ * those that continue it, or every row of its database transaction but those
+ * that take something back themselves.  An error where there is no such row,
+ * with a hint where the number is an xid.
+ */
+extern List *al_logread_transaction_rows(int64 transaction_id, bool same_xid);	/* of int64 * */
+extern void al_logread_transactions(List *transaction_ids, AlLogCallback callback, void *arg);
+
+/*
+ * past.c: the state of a table at a moment, made from the present by taking
+ * changes back.
+ */
+/* a value of a column as it was; of the log's form */
+typedef struct AlPastValue
+{
+	AttrNumber	attnum;			/* of today's column */
+	bool		masked;			/* a hash stands for it */
+	bool		known;			/* value is the value, before nested is undone */
+	Jsonb	   *value;			/* NULL: SQL NULL; else a scalar or container */
+	List	   *nested;			/* deltas of the inside of a json value to undo,
+								 * in this order: Jsonb * */
+} AlPastValue;
+
+/* a record that has been changed since */
+typedef struct AlPastRecord
+{
+	const char *key;			/* hash key: the id that it bears where the walk
+								 * back stands */
+	const char *id_now;			/* NULL: not there now */
+	const char *id_then;		/* NULL: was not there */
+	int64		change_id;		/* the newest of its changes */
+	const AlState *whole_state; /* under which whole was captured */
+	Jsonb	   *whole;			/* the row as a DELETE has it; NULL: the row now */
+	int			nvalues;		/* what was different then from that row */
+	int			room;
+	AlPastValue *values;
+
+	/* of a table without key: rows of this image that are missing now (positive)
+	 * or too many (negative) */
+	Jsonb	   *image;
+	int64		count;
+} AlPastRecord;
+
+typedef struct AlPast
+{
+	Relation	rel;
+	AlTable    *table;			/* with today's columns, and the log's settings */
+	AlStates   *states;
+	const AlMoment *moment;
+	List	   *obstacles;		/* of AlObstacle * */
+	Bitmapset  *added;			/* attnums of columns that were not there then */
+	bool		keyed;
+	List	   *records;		/* of AlPastRecord * */
+	struct HTAB *by_now;		/* those that are there now, by id_now */
+	AlDecoder  *decoder;
+	MemoryContext cxt;
+} AlPast;
+
+/*
+ * Reads what has changed of a table, or of the records with these ids (char *)
+ * then or now.  Refuses nothing: the caller looks at obstacles.  Rights are the
+ * caller's to check too (al_past_check_rights).
+ */
+extern void al_past_check_rights(Relation rel);
+extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids);
+extern void al_past_refuse(const AlPast *past);
+/* the record of a row as it is now; NULL: has not changed since */
+extern AlPastRecord *al_past_find(AlPast *past, TupleTableSlot *now);
+/*
+ * The row as it was then, in the table's own row type: false where there was
+ * none.  now is the row as it is, NULL where there is none.  Attnums whose value
+ * is not known (masked) are added to unknown, and NULL in then.
+ */
+extern bool al_past_row(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
+						TupleTableSlot *then, Bitmapset **unknown);
+extern void al_past_end(AlPast *past);
+/* a record's id, from whatever text the key's types read: '007' is 7 */
+extern char *al_past_record_id(AlPast *past, const char *record_id);
+/* the row that bears this id, under the caller's rights and snapshot */
+extern bool al_past_fetch(Relation root, const AlTable *table, const char *record_id,
+						  TupleTableSlot *slot);
+/*
+ * The columns of a change's object or delta under today's names; what has been
+ * dropped since is left out.
+ */
+extern Jsonb *al_past_translate(const AlStates *states, const AlState *state, Relation rel,
+								Jsonb *object);
+
 /* -------------------------------------------------------------- layer 3.8 */
 
 /*
