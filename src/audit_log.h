@@ -997,8 +997,11 @@ typedef struct AlPlanStep
 {
 	AlAction	action;
 	Jsonb	   *changes;		/* by today's names */
-	Bitmapset  *columns;		/* captured then, attribute numbers; NULL: all
-								 * that are now */
+	Bitmapset  *columns;		/* captured then, today's attribute numbers */
+	Bitmapset  *lost;			/* there then, but not captured */
+	List	   *gone;			/* names of columns that it has, and the table has
+								 * not any more */
+	List	   *unreadable;		/* and of those whose type has another text now */
 	struct AlPlanStep *earlier;
 } AlPlanStep;
 
@@ -1012,8 +1015,11 @@ typedef struct AlPlanRow
 	const char *id;				/* where it is found now; NULL: nowhere */
 	struct AlPlanRow *same_id;	/* without a key rows may be equal */
 	const char *then_id;		/* its id when it is taken back */
-	AlPlanStep *steps;			/* newest first; NULL: aim is given */
+	const char *left_id;		/* id under which its steps have left it */
+	AlPlanStep *steps;			/* newest first */
+	AlPlanStep **last;			/* where an earlier one goes */
 	bool		gone;			/* deleted since */
+	bool		wanted;			/* not filtered out */
 	int64		by;				/* the newest transaction that changed it since,
 								 * 0: none */
 	bool		undone;			/* steps are taken back, conflicts are looked for */
@@ -1025,7 +1031,6 @@ typedef struct AlPlanRow
 	Jsonb	   *before;
 
 	/* the row that it is to be */
-	bool		known;			/* aim is */
 	Jsonb	   *aim;			/* NULL: none */
 	AlPlanAction action;
 	Bitmapset  *columns;		/* to be set */
@@ -1049,7 +1054,8 @@ struct AlPlanTable
 	Bitmapset  *usable;			/* columns whose values the log has */
 	Bitmapset  *generated;
 	Bitmapset  *virtual;
-	List	   *lost;			/* names of those it has not */
+	Bitmapset  *lost;			/* those it has not, generated ones apart */
+	List	   *obstacles;		/* texts: what stands in the way of the table */
 	AlDecoder  *decoder;
 	AlPlanRow **rows;
 	int			nrows;
@@ -1075,6 +1081,8 @@ extern AlPlanTable *al_plan_table(AlPlan *plan, Oid relid);
 extern AlPlanRow *al_plan_add_row(AlPlanTable *table, const char *id);
 extern AlPlanRow *al_plan_find_row(AlPlanTable *table, const char *id);
 extern void al_plan_move_row(AlPlanRow *row, const char *id);
+extern void al_plan_add_step(AlPlanRow *row, AlPlanStep *step);
+extern void al_plan_keep_wanted(AlPlanTable *table);
 extern char *al_plan_image_id(Jsonb *row, Jsonb **stripped);
 extern void al_plan_conflict(AlPlanRow *row, char *text);
 extern void al_plan_leave_out(AlPlanRow *row, char *text);
@@ -1083,6 +1091,29 @@ extern void al_plan_take_back(AlPlanRow *row);
 extern void al_plan_pair(AlPlanTable *table);
 extern void al_plan_decide(AlPlanRow *row);
 extern void al_plan_decode(AlPlanTable *table);
+
+/* ------------------------------------------------------------- layer 3.85 */
+
+/*
+ * walk.c: changes of the log, newest first, to the rows of a plan.
+ */
+typedef struct AlWalk
+{
+	AlPlanTable *table;
+	AlStates   *states;
+	struct HTAB *positions;		/* of rows, by the id where the walk stands */
+	Bitmapset **captured;		/* of each state: today's attribute numbers */
+	Bitmapset **lost;			/* there then, but not captured */
+	int64		first;			/* the lowest id of the changes seen */
+	List	   *record_ids;		/* only rows that bear one of these, NIL: all */
+	bool		undone;			/* conflicts with later changes are looked for */
+	MemoryContext cxt;			/* the plan's */
+	MemoryContext scratch;
+} AlWalk;
+
+extern AlWalk *al_walk_make(AlPlan *plan, AlPlanTable *table, AlStates *states);
+extern void al_walk_change(AlWalk *walk, const AlLogChange *change);
+extern void al_walk_end(AlWalk *walk);
 
 /* -------------------------------------------------------------- layer 3.9 */
 

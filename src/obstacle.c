@@ -21,6 +21,7 @@
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -320,7 +321,7 @@ deletion_acts(Relation rel)
 		char		action;
 
 		if (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK ||
-			!TRIGGER_FOR_DELETE(trigger->tgtype))
+			(trigger->tgtype & TRIGGER_TYPE_DELETE) == 0)
 			continue;
 		tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(trigger->tgconstraint));
 		if (!HeapTupleIsValid(tuple))
@@ -436,8 +437,6 @@ make_way(Search *search, AlPlanRow *row, const Key *key, const char *no)
 		row->replace = true;
 		return;
 	}
-	rowset = al_rowset_make(table, "audit_log_none");
-	no = rowset->no;
 	for (int i = 0; i < key->n; i++)
 	{
 		AttrNumber	attnum = key->attnums[i];

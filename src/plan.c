@@ -109,7 +109,7 @@ fill_usable(AlPlanTable *table)
 	for (int i = 0; i < table->ncolumns; i++)
 		if (!bms_is_member(table->columns[i].attnum, table->usable) &&
 			!bms_is_member(table->columns[i].attnum, table->generated))
-			table->lost = lappend(table->lost, table->columns[i].name);
+			table->lost = bms_add_member(table->lost, table->columns[i].attnum);
 }
 
 /* rel stays open as long as the plan is used. */
@@ -203,12 +203,13 @@ al_plan_add_row(AlPlanTable *table, const char *id)
 			repalloc_huge(table->rows, sizeof(AlPlanRow *) * table->maxrows);
 	}
 	row->table = table;
+	row->last = &row->steps;
 	row->no = table->nrows;
 	table->rows[table->nrows++] = row;
 	if (id != NULL)
 	{
 		row->id = pstrdup(id);
-		row->then_id = row->id;
+		row->then_id = row->left_id = row->id;
 		enter_id(row);
 	}
 	return row;
@@ -231,6 +232,35 @@ al_plan_move_row(AlPlanRow *row, const char *id)
 	row->id = id ? pstrdup(id) : NULL;
 	if (id != NULL)
 		enter_id(row);
+}
+
+/* Steps come newest first. */
+void
+al_plan_add_step(AlPlanRow *row, AlPlanStep *step)
+{
+	*row->last = step;
+	row->last = &step->earlier;
+}
+
+/* Forgets the rows that are not wanted. */
+void
+al_plan_keep_wanted(AlPlanTable *table)
+{
+	int			n = 0;
+
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+
+		if (!row->wanted)
+		{
+			al_plan_move_row(row, NULL);
+			continue;
+		}
+		row->no = n;
+		table->rows[n++] = row;
+	}
+	table->nrows = n;
 }
 
 void
@@ -421,7 +451,7 @@ compare_delta(Difference *difference, const AlValue *now, const AlValue *delta,
 static bool
 step_knows(const AlPlanStep *step, AttrNumber attnum)
 {
-	return step->columns == NULL || bms_is_member(attnum, step->columns);
+	return bms_is_member(attnum, step->columns);
 }
 
 /* Is the column one whose value can be compared and written? */
@@ -523,9 +553,11 @@ al_plan_take_back(AlPlanRow *row)
 {
 	Jsonb	   *now = row->present ? row->before : NULL;
 
+	if (row->left_out)
+		return;
 	for (AlPlanStep *step = row->steps; step; step = step->earlier)
 	{
-		Difference	difference = {row, step};
+		Difference	difference = {.row = row,.step = step};
 
 		initStringInfo(&difference.places);
 		initStringInfo(&difference.dead);
@@ -551,7 +583,6 @@ al_plan_take_back(AlPlanRow *row)
 		report_difference(&difference);
 	}
 	row->aim = now;
-	row->known = true;
 }
 
 /* ---- which row becomes which ---- */
@@ -609,24 +640,68 @@ al_plan_pair(AlPlanTable *table)
 
 /* ---- what is to be done ---- */
 
-static char *
-names_of(List *names)
+static void
+add_names(AlPlanRow *row, List *names, const char *one, const char *more)
 {
 	StringInfoData buf;
 	ListCell   *lc;
 
+	if (names == NIL)
+		return;
 	initStringInfo(&buf);
+	appendStringInfoString(&buf, list_length(names) == 1 ? "column" : "columns");
 	foreach(lc, names)
-		appendStringInfo(&buf, "%s\"%s\"", buf.len > 0 ? ", " : "", (char *) lfirst(lc));
-	return buf.data;
+		appendStringInfo(&buf, "%s \"%s\"", lc == list_head(names) ? "" : ",", (char *) lfirst(lc));
+	appendStringInfo(&buf, " %s", list_length(names) == 1 ? one : more);
+	al_plan_conflict(row, buf.data);
 }
 
-static void
-add_names(AlPlanRow *row, List *names, const char *one, const char *more)
+static List *
+add_new_names(List *names, List *more)
 {
-	if (names != NIL)
-		al_plan_conflict(row, psprintf(list_length(names) == 1 ? "column %s %s" : "columns %s %s",
-									   names_of(names), list_length(names) == 1 ? one : more));
+	ListCell   *lc;
+
+	foreach(lc, more)
+	{
+		ListCell   *known;
+		bool		found = false;
+
+		foreach(known, names)
+			found |= strcmp(lfirst(known), lfirst(lc)) == 0;
+		if (!found)
+			names = lappend(names, lfirst(lc));
+	}
+	return names;
+}
+
+/* What the log had of columns that are gone, and columns that it never had. */
+static void
+report_columns(AlPlanRow *row)
+{
+	AlPlanTable *table = row->table;
+	List	   *gone = NIL;
+	List	   *unreadable = NIL;
+	List	   *lost_names = NIL;
+	Bitmapset  *lost = NULL;
+	int			attnum = -1;
+
+	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+	{
+		/* of a row that was inserted nothing is put back */
+		if (step->action == AL_INSERT)
+			continue;
+		gone = add_new_names(gone, step->gone);
+		unreadable = add_new_names(unreadable, step->unreadable);
+		lost = bms_add_members(lost, step->lost);
+		lost = bms_add_members(lost, bms_intersect(table->lost, step->columns));
+	}
+	add_names(row, gone, "is gone", "are gone");
+	add_names(row, unreadable, "has another type, which does not read the former value",
+			  "have other types, which do not read the former values");
+	while ((attnum = bms_next_member(lost, attnum)) >= 0)
+		lost_names = lappend(lost_names, NameStr(TupleDescAttr(RelationGetDescr(table->rel), attnum - 1)->attname));
+	add_names(row, lost_names, "is not in the log, and is not restored",
+			  "are not in the log, and are not restored");
 }
 
 /*
@@ -634,12 +709,11 @@ add_names(AlPlanRow *row, List *names, const char *one, const char *more)
  * brought to what the row will be: columns that are not set keep their value.
  */
 static void
-compare_with_aim(AlPlanRow *row)
+compare_with_aim(AlPlanRow *row, Bitmapset *known)
 {
 	AlPlanTable *table = row->table;
 	Jsonb	   *before = row->present ? row->before : empty_object();
 	Pairs	   *result = room_for(before, row->aim);
-	List	   *gone = NIL;
 	AlJsonWalk	a;
 	AlJsonWalk	b;
 	int			cmp = 0;
@@ -664,14 +738,14 @@ compare_with_aim(AlPlanRow *row)
 		differs = !same_value(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true);
 
 		if (attnum == InvalidAttrNumber)
-			gone = lappend(gone, pnstrdup(at->key, at->keylen));
-		else if (bms_is_member(attnum, table->generated))
+			continue;			/* is reported by its step */
+		if (bms_is_member(attnum, table->generated))
 		{
 			/* computed anew; until then what the log says */
 			if (cmp >= 0)
 				add_pair(result, &b);
 		}
-		else if (!bms_is_member(attnum, table->usable))
+		else if (!bms_is_member(attnum, known))
 		{
 			if (cmp <= 0)
 				add_pair(result, &a);
@@ -684,15 +758,26 @@ compare_with_aim(AlPlanRow *row)
 				add_pair(result, &b);
 		}
 	}
-	add_names(row, gone, "is gone", "are gone");
 	row->aim = make_object(result);
+}
+
+/* The columns whose values in the aim are the row's own. */
+static Bitmapset *
+known_columns(const AlPlanRow *row)
+{
+	Bitmapset  *known = bms_difference(row->table->usable, row->table->generated);
+
+	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+		if (step->action == AL_DELETE)
+			known = bms_int_members(known, step->columns);
+	return known;
 }
 
 /* From the row as it stands to what is to be done with it.  In plan memory. */
 void
 al_plan_decide(AlPlanRow *row)
 {
-	AlPlanTable *table = row->table;
+	Bitmapset  *known;
 
 	if (row->left_out)
 		return;
@@ -701,21 +786,17 @@ al_plan_decide(AlPlanRow *row)
 		row->action = row->present ? AL_PLAN_DELETE : AL_PLAN_NONE;
 		return;
 	}
-	compare_with_aim(row);
+	known = known_columns(row);
+	compare_with_aim(row, known);
 	if (!row->present)
 	{
 		row->action = AL_PLAN_INSERT;
-		/* those that are NULL, too: no default in their place */
-		row->columns = bms_difference(table->usable, table->generated);
-		for (AlPlanStep *step = row->steps; step; step = step->earlier)
-			if (step->action == AL_DELETE && step->columns != NULL)
-				row->columns = bms_intersect(row->columns, step->columns);
+		/* those that are NULL, too; one that was added since gets its default */
+		row->columns = known;
 	}
 	else if (!bms_is_empty(row->columns))
 		row->action = AL_PLAN_UPDATE;
-	if (row->action != AL_PLAN_NONE || row->undone)
-		add_names(row, table->lost, "is not in the log, and is not restored",
-				  "are not in the log, and are not restored");
+	report_columns(row);
 }
 
 /* ---- values ---- */

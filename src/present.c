@@ -62,7 +62,7 @@ split_id(const AlPlanTable *table, const char *id, AlValue *out)
 	}
 	json = al_jsontext_try(id, strlen(id));
 	if (json == NULL || !JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json) ||
-		JB_ROOT_COUNT(json) != table->nkeys)
+		(int) JB_ROOT_COUNT(json) != table->nkeys)
 		return false;
 	al_jsonbuild_from_root(&root, json);
 	al_jsonwalk_begin(&walk, root.container);
@@ -246,7 +246,7 @@ wanted_keys(AlPlanTable *table)
 		Jsonb	   *key;
 
 		CHECK_FOR_INTERRUPTS();
-		if (row->id == NULL || row->gone)
+		if (row->id == NULL || row->gone || row->left_out)
 			continue;
 		key = key_object(table, row->id);
 		if (key == NULL)
@@ -378,7 +378,7 @@ find_by_image(Taker *taker)
 void
 al_present_find(AlPlan *plan, AlPlanTable *table, bool lock)
 {
-	Taker		taker = {plan, table};
+	Taker		taker = {.plan = plan,.table = table};
 
 	for (int i = 0; i < table->nrows; i++)
 		table->rows[i]->present = false;

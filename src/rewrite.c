@@ -309,18 +309,18 @@ static const Phase phases[] = {
 	{is_inserted, inserted_columns, insert_statement},
 };
 
-typedef struct Item
+typedef struct WriteItem
 {
 	AlPlanRow  *row;
 	Bitmapset  *columns;
-} Item;
+} WriteItem;
 
 /* rows that set the same columns side by side, else in the plan's order */
 static int
 compare_items(const void *a, const void *b)
 {
-	const Item *x = (const Item *) a;
-	const Item *y = (const Item *) b;
+	const WriteItem *x = (const WriteItem *) a;
+	const WriteItem *y = (const WriteItem *) b;
 	int			cmp = bms_compare(x->columns, y->columns);
 
 	if (cmp != 0)
@@ -329,7 +329,7 @@ compare_items(const void *a, const void *b)
 }
 
 static void
-run_batch(AlPlanTable *table, const Phase *phase, const Item *items, int n)
+run_batch(AlPlanTable *table, const Phase *phase, const WriteItem *items, int n)
 {
 	AlRowset   *rowset = al_rowset_make(table, "audit_log_rows");
 
@@ -356,7 +356,7 @@ all_aims(AlPlanTable *table)
 static void
 run_phase(AlPlanTable *table, const Phase *phase)
 {
-	Item	   *items = palloc_extended(sizeof(Item) * Max(table->nrows, 1), MCXT_ALLOC_HUGE);
+	WriteItem	   *items = palloc_extended(sizeof(WriteItem) * Max(table->nrows, 1), MCXT_ALLOC_HUGE);
 	AlRowset   *aims = NULL;
 	int			n = 0;
 
@@ -371,7 +371,7 @@ run_phase(AlPlanTable *table, const Phase *phase)
 	}
 	if (n > 0 && phase->statement == park_statement)
 		aims = all_aims(table);
-	qsort(items, n, sizeof(Item), compare_items);
+	qsort(items, n, sizeof(WriteItem), compare_items);
 	for (int from = 0; from < n;)
 	{
 		int			to = from + 1;
