@@ -275,21 +275,24 @@ no_such(const Take *take)
 typedef struct Concerned
 {
 	List	   *table_ids;
+	MemoryContext cxt;
 } Concerned;
 
 static void
 note_table(const AlLogChange *change, void *arg)
 {
 	Concerned  *concerned = arg;
+	MemoryContext old = MemoryContextSwitchTo(concerned->cxt);
 
 	concerned->table_ids = list_append_unique_int(concerned->table_ids, change->table_id);
+	MemoryContextSwitchTo(old);
 }
 
 /* The tables of a change or of a transaction that the caller asks for and may know of. */
 static List *
 concerned_tables(Take *take)
 {
-	Concerned	concerned = {NIL};
+	Concerned	concerned = {NIL, CurrentMemoryContext};
 	AlLogChange change;
 	List	   *result = NIL;
 	bool		hidden = false;
