@@ -1031,6 +1031,7 @@ typedef struct AlPlanRow
 	Jsonb	   *before;
 
 	/* the row that it is to be */
+	bool		known;			/* aim is given, not made by its steps */
 	Jsonb	   *aim;			/* NULL: none */
 	AlPlanAction action;
 	Bitmapset  *columns;		/* to be set */
@@ -1156,6 +1157,7 @@ extern uint64 al_run_as(Oid role, const char *sql);
 /*
  * present.c: the rows of a plan as they stand now.
  */
+extern char *al_present_record_id(AlPlanTable *table, const char *id);
 extern void al_present_find(AlPlan *plan, AlPlanTable *table, bool lock);
 
 /*

@@ -553,7 +553,7 @@ al_plan_take_back(AlPlanRow *row)
 {
 	Jsonb	   *now = row->present ? row->before : NULL;
 
-	if (row->left_out)
+	if (row->left_out || row->known)
 		return;
 	for (AlPlanStep *step = row->steps; step; step = step->earlier)
 	{
@@ -605,6 +605,29 @@ swap_present(AlPlanRow *a, AlPlanRow *b)
 	b->before = swap.before;
 }
 
+/* Of a table without key: a row that would be deleted serves as one to be inserted. */
+static void
+pair_images(AlPlanTable *table)
+{
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+		AlPlanRow  *other;
+		Jsonb	   *stripped;
+
+		if (row->present || row->aim == NULL || row->left_out)
+			continue;
+		other = al_plan_find_row(table, al_plan_image_id(row->aim, &stripped));
+		while (other != NULL && (!other->present || other->aim != NULL || other->left_out))
+			other = other->same_id;
+		if (other == NULL)
+			continue;
+		leave_id(other);
+		swap_present(row, other);
+		enter_id(row);
+	}
+}
+
 /*
  * A row whose key was changed gets its former key back, as an UPDATE: its
  * children stay its own.  Where another row that stays has that key now (keys
@@ -616,7 +639,10 @@ void
 al_plan_pair(AlPlanTable *table)
 {
 	if (table->nkeys == 0)
+	{
+		pair_images(table);
 		return;
+	}
 	for (int i = 0; i < table->nrows; i++)
 	{
 		AlPlanRow  *row = table->rows[i];

@@ -119,6 +119,37 @@ key_object(AlPlanTable *table, const char *id)
 	return al_jsonbuild_finish(&buf);
 }
 
+/* What key is the id of, in whatever text its types read ('007')?  NULL: of none. */
+char *
+al_present_record_id(AlPlanTable *table, const char *id)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	Jsonb	   *key = table->nkeys > 0 ? key_object(table, id) : NULL;
+	TupleTableSlot *slot;
+	text	   *volatile result = NULL;
+	AlFixed		saved;
+
+	if (key == NULL)
+		return NULL;
+	al_decode_columns(table->decoder, key, values, nulls);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(heap_form_tuple(desc, values, nulls), slot, false);
+	al_fixed_enter(&saved, table->table->need);
+	PG_TRY();
+	{
+		result = al_row_record_id(table->table, slot);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	ExecDropSingleTupleTableSlot(slot);
+	return text_to_cstring(result);
+}
+
 /* ---- rows to the plan ---- */
 
 typedef struct Taker

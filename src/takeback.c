@@ -67,6 +67,7 @@ typedef struct Take
 	int64		number;			/* of the change or transaction */
 	List	   *tables;			/* OIDs; NIL: all that are concerned */
 	List	   *record_ids;		/* char *; NIL: all */
+	char	   *asked_id;		/* of restore_row, as it was given */
 	bool		same_xid;
 	AlMoment   *moment;
 	bool		dry_run;
@@ -471,6 +472,26 @@ note_obstacles(Take *take, AlWalk *walk)
 	MemoryContextSwitchTo(old);
 }
 
+static char *
+record_id_of(AlPlanTable *table, const char *asked)
+{
+	char	   *id = al_present_record_id(table, asked);
+
+	if (table->nkeys == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table %s has no key", table->name),
+				 errdetail("Its records cannot be told apart."),
+				 errhint("rollback_to() restores the whole table.")));
+	if (id == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is no record id of table %s", asked, table->name),
+				 errdetail("Its key has %d columns.", table->nkeys),
+				 errhint("The id of several columns is a JSON array of their texts: [\"a\", \"1\"].")));
+	return id;
+}
+
 static void
 read_log(Take *take)
 {
@@ -501,6 +522,9 @@ read_log(Take *take)
 			break;
 		case TAKE_RECORD:
 			note_obstacles(take, linitial(take->walks));
+			if (take->record_ids == NIL)
+				take->record_ids = list_make1(record_id_of(((AlWalk *) linitial(take->walks))->table,
+														   take->asked_id));
 			al_logread_records(((AlWalk *) linitial(take->walks))->table->table_id, take->record_ids,
 							   take->moment, true, walk_change, take);
 			break;
@@ -1020,29 +1044,72 @@ end_plan(Take *take)
 }
 
 /*
- * Where a cascade may have changed what was written (a parent was replaced by
- * another one with the same key), the tables are looked at again, until nothing
- * is left to write.
+ * Where a parent was replaced by another one with the same key, the foreign
+ * key's action has hit children that were written already: so all is looked at
+ * again, until nothing is left to write.  A rollback reads the log anew, since it
+ * may have been children that were none of its business.
  */
+static bool
+write_tables_again(Take *take, List *relids)
+{
+	bool		any;
+
+	end_plan(take);
+	begin_plan(take, relids);
+	make_plan(take);
+	any = writes_anything(take);
+	if (any)
+	{
+		put_result(take);
+		write_plan(take);
+	}
+	return any;
+}
+
+/* The others aim at the same rows again. */
+static bool
+write_rows_again(Take *take)
+{
+	List	   *former = take->plan.tables;
+	bool		any;
+	ListCell   *lc;
+
+	take->plan.tables = NIL;
+	foreach(lc, former)
+	{
+		AlPlanTable *table = lfirst(lc);
+		AlPlanTable *again = al_plan_add_table(&take->plan, table->rel, table->table, table->table_id);
+		MemoryContext old = MemoryContextSwitchTo(take->plan.cxt);
+
+		for (int i = 0; i < table->nrows && table->nkeys > 0; i++)
+		{
+			AlPlanRow  *row = table->rows[i];
+			AlPlanRow  *same;
+
+			if (row->left_out || row->aim == NULL)
+				continue;
+			same = al_plan_add_row(again, row->then_id);
+			same->known = true;
+			same->aim = row->aim;
+			same->steps = row->steps;
+		}
+		MemoryContextSwitchTo(old);
+	}
+	find_rows(take);
+	decide(take);
+	any = writes_anything(take);
+	if (any)
+		write_plan(take);
+	take->plan.tables = former;
+	return any;
+}
+
 static void
 write_again(Take *take, List *relids)
 {
 	for (int round = 0; round < MAX_ROUNDS; round++)
-	{
-		bool		done;
-
-		begin_plan(take, relids);
-		make_plan(take);
-		done = !writes_anything(take);
-		if (!done)
-		{
-			put_result(take);
-			write_plan(take);
-		}
-		end_plan(take);
-		if (done)
+		if (!(take->kind == TAKE_TABLES ? write_tables_again(take, relids) : write_rows_again(take)))
 			return;
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 			 errmsg("cannot take back: triggers or foreign keys change what has been written"),
@@ -1054,7 +1121,6 @@ take_back(Take *take)
 {
 	List	   *relids = take->kind == TAKE_CHANGE || take->kind == TAKE_TRANSACTION ?
 		concerned_tables(take) : take->tables;
-	bool		again;
 
 	begin_plan(take, relids);
 	make_plan(take);
@@ -1063,10 +1129,9 @@ take_back(Take *take)
 	if (!take->dry_run)
 		write_plan(take);
 	put_result(take);
-	again = !take->dry_run && take->kind == TAKE_TABLES && is_to_repeat(take);
-	end_plan(take);
-	if (again)
+	if (!take->dry_run && is_to_repeat(take))
 		write_again(take, relids);
+	end_plan(take);
 }
 
 static Datum
@@ -1137,7 +1202,7 @@ audit_log_restore_row(PG_FUNCTION_ARGS)
 	refuse_null(fcinfo, 1, "record_id");
 	refuse_null(fcinfo, 2, "moment");
 	take.tables = list_make1_oid(PG_GETARG_OID(0));
-	take.record_ids = list_make1(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	take.asked_id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	take.moment = al_moment_argument(fcinfo, 2);
 	read_options(&take, fcinfo, 3);
 	return run(&take, fcinfo);
