@@ -1091,6 +1091,7 @@ extern void al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, J
 extern void al_plan_take_back(AlPlanRow *row);
 extern void al_plan_pair(AlPlanTable *table);
 extern void al_plan_decide(AlPlanRow *row);
+extern char *al_plan_try(void (*work) (void *arg), void *arg);
 extern void al_plan_decode(AlPlanTable *table);
 
 /* ------------------------------------------------------------- layer 3.85 */

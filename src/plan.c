@@ -8,13 +8,16 @@
  * lives in a memory context of its own, in memory only: so the rows that are
  * taken back at once, before and after, must fit there.
  *
- * No SPI, no snapshots: who makes a plan looks at tables and the log.
+ * No SPI, no snapshots: who makes a plan looks at tables and the log.  Functions
+ * of users are called for types and generated columns only.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/htup_details.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -880,8 +883,9 @@ to_be_decoded(const AlPlanRow *row)
 }
 
 static void
-decode_rows(AlPlanTable *table)
+decode_rows(void *arg)
 {
+	AlPlanTable *table = arg;
 	AlFixed		saved;
 
 	/* once for all rows */
@@ -900,8 +904,10 @@ decode_rows(AlPlanTable *table)
 }
 
 static void
-decode_first(AlPlanTable *table)
+decode_first(void *arg)
 {
+	AlPlanTable *table = arg;
+
 	for (int i = 0; i < table->nrows; i++)
 		if (to_be_decoded(table->rows[i]))
 		{
@@ -910,9 +916,13 @@ decode_first(AlPlanTable *table)
 		}
 }
 
-/* The message of what decode raised, NULL where it did not. */
-static char *
-try_decode(AlPlanTable *table, void (*decode) (AlPlanTable *))
+/*
+ * Runs work(arg); returns the message of what it raised, NULL where it did not.
+ * For what users' types do with old values: in a subtransaction, since nobody
+ * knows what that was.
+ */
+char *
+al_plan_try(void (*work) (void *arg), void *arg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -922,7 +932,7 @@ try_decode(AlPlanTable *table, void (*decode) (AlPlanTable *))
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
 	{
-		decode(table);
+		work(arg);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -933,10 +943,10 @@ try_decode(AlPlanTable *table, void (*decode) (AlPlanTable *))
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		/* what the log holds must not hide a cancel, or a lack of memory */
+		/* a cancel, or a lack of memory, is no value's fault */
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
-			error->elevel > ERROR)
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 			ReThrowError(error);
 		message = pstrdup(error->message);
 	}
@@ -947,6 +957,50 @@ try_decode(AlPlanTable *table, void (*decode) (AlPlanTable *))
 }
 
 /*
+ * Stored generated columns as they will be, so that what is shown is what is
+ * written, and keys over them can be looked at.  In the session's own settings:
+ * their functions are the user's.
+ */
+static void
+compute_generated(AlPlanTable *table)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *info = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+	AlFixed		saved;
+
+	InitResultRelInfo(info, table->rel, 0, NULL, 0);
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+		AlEntry		entry;
+
+		if (row->target == NULL || row->left_out)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreHeapTuple(row->target, slot, false);
+		ExecComputeStoredGenerated(info, estate, slot, CMD_INSERT);
+		row->target = ExecCopySlotHeapTuple(slot);
+		ResetPerTupleExprContext(estate);
+		al_fixed_enter(&saved, table->table->need);
+		PG_TRY();
+		{
+			al_row_whole(table->table, slot, &entry);
+		}
+		PG_FINALLY();
+		{
+			al_fixed_leave(&saved);
+		}
+		PG_END_TRY();
+		row->aim = entry.changes;
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	FreeExecutorState(estate);
+}
+
+/*
  * Gives each row to be written its values.  What a type does not take any more
  * is a conflict of its row; since looking for it costs a subtransaction a row,
  * all are tried at once first.  In plan memory.
@@ -954,17 +1008,19 @@ try_decode(AlPlanTable *table, void (*decode) (AlPlanTable *))
 void
 al_plan_decode(AlPlanTable *table)
 {
-	if (try_decode(table, decode_rows) == NULL)
-		return;
-	for (int i = 0; i < table->nrows; i++)
+	bool		all = al_plan_try(decode_rows, table) == NULL;
+
+	for (int i = 0; i < table->nrows && !all; i++)
 	{
 		AlPlanRow  *row = table->rows[i];
 		char	   *message;
 
 		if (!to_be_decoded(row))
 			continue;
-		message = try_decode(table, decode_first);
+		message = al_plan_try(decode_first, table);
 		if (message != NULL)
 			al_plan_leave_out(row, psprintf("a value cannot be read any more: %s", message));
 	}
+	if (!bms_equal(table->generated, table->virtual))
+		compute_generated(table);
 }

@@ -492,6 +492,40 @@ record_id_of(AlPlanTable *table, const char *asked)
 	return id;
 }
 
+typedef struct Asked
+{
+	AlPlanTable *table;
+	const char *id;
+	char	   *found;
+} Asked;
+
+static void
+read_asked(void *arg)
+{
+	Asked	   *asked = arg;
+
+	asked->found = al_present_record_id(asked->table, asked->id);
+}
+
+/* What is asked for as this table's ids; of other tables' ids it may read nothing. */
+static List *
+record_ids_of(Take *take, AlPlanTable *table)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, take->record_ids)
+	{
+		Asked		asked = {table, lfirst(lc), NULL};
+		MemoryContext old = MemoryContextSwitchTo(take->plan.cxt);
+
+		(void) al_plan_try(read_asked, &asked);
+		result = lappend(result, asked.found ? asked.found : pstrdup(lfirst(lc)));
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
 static void
 read_log(Take *take)
 {
@@ -504,7 +538,7 @@ read_log(Take *take)
 
 		walk->undone = take->kind == TAKE_CHANGE || take->kind == TAKE_TRANSACTION;
 		if (take->kind == TAKE_TRANSACTION)
-			walk->record_ids = take->record_ids;
+			walk->record_ids = record_ids_of(take, walk->table);
 	}
 	switch (take->kind)
 	{

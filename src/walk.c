@@ -12,13 +12,11 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 
 #include "audit_log.h"
 
@@ -187,52 +185,19 @@ typedef struct Reading
 } Reading;
 
 static void
-read_anew(Reading *reading)
+read_anew(void *arg)
 {
+	Reading    *reading = arg;
 	bool		isnull;
 	bool		pg = reading->in.kind == AL_CONTAINER && al_encode_single_is_pg(reading->in.container);
-	Datum		datum = al_decode_value(reading->walk->table->decoder, reading->column->attnum - 1,
-										&reading->in, pg, &isnull);
-
-	al_row_column(reading->column, datum, isnull, &reading->out);
-}
-
-/* false: the type does not read it */
-static bool
-try_read(Reading *reading)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	Datum		datum;
 	AlFixed		saved;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		al_fixed_enter(&saved, AL_FIXED_ALL);
-		read_anew(reading);
-		al_fixed_leave(&saved);
-		ReleaseCurrentSubTransaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
-			error->sqlerrcode != ERRCODE_UNDEFINED_COLUMN)
-			ReThrowError(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return done;
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	datum = al_decode_value(reading->walk->table->decoder, reading->column->attnum - 1,
+							&reading->in, pg, &isnull);
+	al_row_column(reading->column, datum, isnull, &reading->out);
+	al_fixed_leave(&saved);
 }
 
 static const AlColumn *
@@ -272,7 +237,7 @@ retype(AlWalk *walk, AttrNumber attnum, AlValue *value)
 
 	if (reading.column == NULL || reading.column->masked || value->kind == AL_NULL)
 		return true;
-	if (!try_read(&reading))
+	if (al_plan_try(read_anew, &reading) != NULL)
 		return false;
 	*value = reading.out;
 	return true;
