@@ -194,10 +194,17 @@ read_anew(void *arg)
 	AlFixed		saved;
 
 	al_fixed_enter(&saved, AL_FIXED_ALL);
-	datum = al_decode_value(reading->walk->table->decoder, reading->column->attnum - 1,
-							&reading->in, pg, &isnull);
-	al_row_column(reading->column, datum, isnull, &reading->out);
-	al_fixed_leave(&saved);
+	PG_TRY();
+	{
+		datum = al_decode_value(reading->walk->table->decoder, reading->column->attnum - 1,
+								&reading->in, pg, &isnull);
+		al_row_column(reading->column, datum, isnull, &reading->out);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
 }
 
 static const AlColumn *
