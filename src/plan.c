@@ -451,6 +451,36 @@ compare_delta(Difference *difference, const AlValue *now, const AlValue *delta,
 	return whole;
 }
 
+/* The delta without what cannot be led back from what there is now. */
+static Jsonb *
+without_dead(const AlValue *now, const JsonbContainer *delta)
+{
+	AlJsonWalk	keys;
+	AlJsonWalk	there;
+	Pairs		pairs = {0, palloc(sizeof(AlJsonWalk) * (JsonContainerSize(delta) + 1))};
+
+	check_stack_depth();
+	al_jsonwalk_begin(&keys, delta);
+	al_jsonwalk_begin(&there, now->container);
+	al_jsonwalk_next(&there);
+	while (al_jsonwalk_next(&keys))
+	{
+		AlJsonWalk	pair = keys;
+
+		if (al_jsonwalk_is_object(&keys.value))
+		{
+			while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
+				al_jsonwalk_next(&there);
+			if (there.key == NULL || al_jsonwalk_cmp(&there, &keys) != 0 ||
+				!al_jsonwalk_is_object(&there.value))
+				continue;
+			al_jsonbuild_from_root(&pair.value, without_dead(&there.value, keys.value.container));
+		}
+		add_pair(&pairs, &pair);
+	}
+	return make_object(&pairs);
+}
+
 static bool
 step_knows(const AlPlanStep *step, AttrNumber attnum)
 {
@@ -472,6 +502,7 @@ take_back_update(Difference *difference, Jsonb *now, Jsonb *changes)
 	Pairs	   *delta = room_for(changes, NULL);
 	AlJsonWalk	keys;
 	AlJsonWalk	there;
+	bool		whole = true;
 
 	al_jsonwalk_begin(&keys, &changes->root);
 	al_jsonwalk_begin(&there, &now->root);
@@ -487,10 +518,19 @@ take_back_update(Difference *difference, Jsonb *now, Jsonb *changes)
 		if (attnum != InvalidAttrNumber && !is_own(table, attnum))
 			continue;
 		value = there.key != NULL && al_jsonwalk_cmp(&there, &keys) == 0 ? &there.value : NULL;
-		if (attnum == InvalidAttrNumber || compare_delta(difference, value, &keys.value, &place))
-			add_pair(delta, &keys);
+		if (attnum != InvalidAttrNumber && !compare_delta(difference, value, &keys.value, &place))
+			whole = false;
+		add_pair(delta, &keys);
 	}
-	return without_nulls(al_patch_apply(now, make_object(delta), true));
+	changes = make_object(delta);
+	if (!whole)
+	{
+		AlValue		root;
+
+		al_jsonbuild_from_root(&root, now);
+		changes = without_dead(&root, &changes->root);
+	}
+	return without_nulls(al_patch_apply(now, changes, true));
 }
 
 /* Where two rows differ, in columns that were captured with the step. */

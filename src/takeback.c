@@ -864,7 +864,6 @@ refuse_conflicts(Take *take)
 {
 	StringInfoData detail;
 	int64		conflicts = 0;
-	int64		rows = 0;
 	ListCell   *lc;
 
 	initStringInfo(&detail);
@@ -877,11 +876,11 @@ refuse_conflicts(Take *take)
 			if (conflicts++ < SHOWN_CONFLICTS)
 				appendStringInfo(&detail, "%s%s: %s", detail.len > 0 ? "\n" : "", table->name,
 								 (char *) lfirst(obstacle));
-		for (int i = 0; i < table->nrows; i++)
+		/* they were read newest first */
+		for (int i = table->nrows - 1; i >= 0; i--)
 		{
 			AlPlanRow  *row = table->rows[i];
 
-			rows++;
 			if (row->conflicts == NIL || conflicts++ >= SHOWN_CONFLICTS)
 				continue;
 			appendStringInfo(&detail, "%s%s", detail.len > 0 ? "\n" : "", table->name);
@@ -957,7 +956,7 @@ put_result(Take *take)
 			put_text(values, nulls, 5, lfirst(obstacle));
 			tuplestore_putvalues(take->rsinfo->setResult, take->rsinfo->setDesc, values, nulls);
 		}
-		for (int i = 0; i < table->nrows; i++)
+		for (int i = table->nrows - 1; i >= 0; i--)
 		{
 			AlPlanRow  *row = table->rows[i];
 
