@@ -55,12 +55,11 @@ DECLARE t text;
 BEGIN
     FOREACH t IN ARRAY '{boss,worker,place,seat,later,part,loose,doc}'::text[] LOOP
         RETURN QUERY EXECUTE format($q$
-            WITH n AS (SELECT 'now' AS side, x::record AS r, x::text AS t FROM %1$s x UNION ALL SELECT 'then', x::record, x::text FROM copy_%1$s x)
-            SELECT %1$L, min(side), min(left(t, 200)) FROM n GROUP BY r::text, (SELECT 1)
-            HAVING count(*) FILTER (WHERE side = 'now') <> count(*) FILTER (WHERE side = 'then')$q$, t);
-        RETURN QUERY EXECUTE format($q$
-            SELECT %1$L, 'image', left(a::text, 200) FROM %1$s a
-             WHERE (SELECT count(*) FROM %1$s x WHERE x::record *= a::record) <> (SELECT count(*) FROM copy_%1$s x WHERE x::record *= a::record)$q$, t);
+            SELECT %1$L, 'now', left(q::text, 200) FROM %1$s q
+             WHERE (SELECT count(*) FROM %1$s x WHERE x *= q) <> (SELECT count(*) FROM copy_%1$s x WHERE x *= q)
+            UNION ALL
+            SELECT %1$L, 'then', left(q::text, 200) FROM copy_%1$s q
+             WHERE (SELECT count(*) FROM %1$s x WHERE x *= q) <> (SELECT count(*) FROM copy_%1$s x WHERE x *= q)$q$, t);
     END LOOP;
 END $$;
 CREATE PROCEDURE stir() LANGUAGE plpgsql AS $$

@@ -690,19 +690,22 @@ al_plan_pair(AlPlanTable *table)
 	{
 		AlPlanRow  *row = table->rows[i];
 
-		while (row->present && row->aim != NULL && !row->left_out &&
-			   row->id != NULL && row->then_id != NULL && strcmp(row->id, row->then_id) != 0)
+		while (row->aim != NULL && !row->left_out && row->then_id != NULL &&
+			   !(row->present && strcmp(row->id, row->then_id) == 0))
 		{
 			AlPlanRow  *other = al_plan_find_row(table, row->then_id);
 
+			/* a row to be updated takes over one that stays, one to be inserted one that goes */
 			if (other == NULL || other == row || !other->present || other->left_out ||
-				other->aim == NULL)
+				(other->aim == NULL) == row->present)
 				break;
-			leave_id(row);
+			if (row->id != NULL)
+				leave_id(row);
 			leave_id(other);
 			swap_present(row, other);
 			enter_id(row);
-			enter_id(other);
+			if (other->id != NULL)
+				enter_id(other);
 		}
 	}
 }
