@@ -1091,11 +1091,9 @@ write_tables_again(Take *take, List *relids)
 	begin_plan(take, relids);
 	make_plan(take);
 	any = writes_anything(take);
+	/* in all these rows become what the first result says of them, or stay */
 	if (any)
-	{
-		put_result(take);
 		write_plan(take);
-	}
 	return any;
 }
 
