@@ -8,7 +8,212 @@
  */
 REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
 
-/* -------------------------------------------------------------- taking back */
+/* what the end of the script has to close: all that is not there yet */
+SELECT pg_catalog.set_config('audit_log_update.before', pg_catalog.array_agg(p.oid)::text, true)
+  FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace;
+
+/* ============================================================ reading: marks */
+
+/*
+ * The first transaction row that is written in another cluster than those
+ * before it, or the first mark made there, writes a row here (src/cluster.c).
+ * No key: the row must be possible whatever two sessions do at once.
+ */
+CREATE TABLE audit_log.cluster (
+    system_identifier bigint NOT NULL,
+    timeline integer NOT NULL,
+    first_transaction_id bigint NOT NULL,
+    first_change_id bigint NOT NULL,
+    timestamp timestamptz NOT NULL
+);
+ALTER TABLE audit_log.cluster REPLICA IDENTITY FULL;
+COMMENT ON TABLE audit_log.cluster IS 'the clusters in which the log was written: xids mean something only in their own';
+COMMENT ON COLUMN audit_log.cluster.system_identifier IS 'of the cluster, as pg_control_system() shows it';
+COMMENT ON COLUMN audit_log.cluster.timeline IS 'of the cluster: a copy that was promoted has another';
+COMMENT ON COLUMN audit_log.cluster.first_transaction_id IS 'transaction rows from this id on were written here, until the next row''s';
+COMMENT ON COLUMN audit_log.cluster.first_change_id IS 'changes and states from this id on were written here';
+COMMENT ON COLUMN audit_log.cluster.timestamp IS 'clock time when noted';
+
+CREATE TABLE audit_log.mark (
+    name text PRIMARY KEY,
+    comment text,
+    timestamp timestamptz NOT NULL,
+    snapshot pg_catalog.pg_snapshot NOT NULL,
+    xid pg_catalog.xid8 NOT NULL,
+    command integer NOT NULL,
+    transaction_id bigint NOT NULL,
+    change_id bigint NOT NULL,
+    db_user text NOT NULL
+);
+COMMENT ON TABLE audit_log.mark IS 'named moments: what a snapshot saw';
+COMMENT ON COLUMN audit_log.mark.name IS 'what functions that take a moment are given';
+COMMENT ON COLUMN audit_log.mark.comment IS 'what the mark is for';
+COMMENT ON COLUMN audit_log.mark.timestamp IS 'clock time when it was made';
+COMMENT ON COLUMN audit_log.mark.snapshot IS 'of the marking statement, under REPEATABLE READ of the transaction';
+COMMENT ON COLUMN audit_log.mark.xid IS 'the transaction that made it, which its own snapshot does not tell of';
+COMMENT ON COLUMN audit_log.mark.command IS 'that transaction''s changes of earlier commands are in the mark';
+COMMENT ON COLUMN audit_log.mark.transaction_id IS 'the highest id of a transaction row given out by then';
+COMMENT ON COLUMN audit_log.mark.change_id IS 'the highest id of a change given out by then';
+COMMENT ON COLUMN audit_log.mark.db_user IS 'the role that made it';
+
+SELECT audit_log._add_guard(t) FROM pg_catalog.unnest(ARRAY['audit_log.cluster', 'audit_log.mark']::pg_catalog.regclass[]) t;
+
+/*
+ * The transactions that a mark's snapshot did not see, and those of an xid, are
+ * found by a summary of the ranges of pages: nearly free to keep, since xids
+ * ascend with the rows.  Making it waits for writers, so what they have written
+ * before lies before the row of audit_log.cluster that is written next.
+ */
+CREATE OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin;
+CREATE OPERATOR CLASS audit_log.xid8_minmax_ops FOR TYPE pg_catalog.xid8 USING brin FAMILY audit_log.xid8_minmax_ops AS
+    OPERATOR 1 pg_catalog.<, OPERATOR 2 pg_catalog.<=, OPERATOR 3 pg_catalog.=,
+    OPERATOR 4 pg_catalog.>=, OPERATOR 5 pg_catalog.>,
+    FUNCTION 1 pg_catalog.brin_minmax_opcinfo(internal),
+    FUNCTION 2 pg_catalog.brin_minmax_add_value(internal, internal, internal, internal),
+    FUNCTION 3 pg_catalog.brin_minmax_consistent(internal, internal, internal),
+    FUNCTION 4 pg_catalog.brin_minmax_union(internal, internal, internal);
+COMMENT ON OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin IS 'least and greatest xid of a range of pages';
+COMMENT ON OPERATOR CLASS audit_log.xid8_minmax_ops USING brin IS 'least and greatest xid of a range of pages';
+CREATE INDEX transaction_xid_idx ON audit_log.transaction USING brin (xid audit_log.xid8_minmax_ops) WITH (autosummarize);
+
+CREATE FUNCTION audit_log._committed_at(xid pg_catalog.xid8) RETURNS timestamptz
+    LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'audit_log_committed_at';
+COMMENT ON FUNCTION audit_log._committed_at(xid8) IS 'when a transaction of this cluster was committed, NULL where that is not kept (track_commit_timestamp)';
+
+CREATE FUNCTION audit_log.mark(name text, comment text DEFAULT NULL) RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_mark';
+COMMENT ON FUNCTION audit_log.mark(text, text) IS
+    'names this moment, exactly: what the statement''s snapshot sees (under REPEATABLE READ the transaction''s), and this transaction''s changes by earlier commands. Locks nothing';
+
+CREATE FUNCTION audit_log._drop_mark(caller oid, name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        maker text;
+    BEGIN
+        SELECT m.db_user INTO maker FROM audit_log.mark m WHERE m.name = $2;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+                MESSAGE = format('mark %s does not exist', coalesce(quote_ident($2), 'NULL')),
+                HINT = 'SELECT * FROM audit_log.marks shows those that do.';
+        END IF;
+        IF maker <> pg_get_userbyid(caller) AND NOT audit_log._is_keeper(caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = format('mark %I is not yours to drop', $2),
+                DETAIL = format('Role %I has made it.', maker);
+        END IF;
+        DELETE FROM audit_log.mark m WHERE m.name = $2;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._drop_mark(oid, text) IS 'drop_mark(), with the caller''s role';
+
+CREATE FUNCTION audit_log.drop_mark(name text) RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.drop_mark(text) IS 'forgets a mark: for whoever made it, superusers and the installing role';
+
+CREATE VIEW audit_log.marks WITH (security_barrier) AS
+    SELECT m.name, m.comment, m.timestamp, m.db_user FROM audit_log.mark m ORDER BY m.timestamp, m.name;
+COMMENT ON VIEW audit_log.marks IS 'the marks there are, oldest first';
+COMMENT ON COLUMN audit_log.marks.name IS 'what functions that take a moment are given';
+COMMENT ON COLUMN audit_log.marks.comment IS 'what the mark is for';
+COMMENT ON COLUMN audit_log.marks.timestamp IS 'clock time when it was made';
+COMMENT ON COLUMN audit_log.marks.db_user IS 'who made it';
+
+/* ====================================================== reading: time travel */
+
+CREATE FUNCTION audit_log.record_id(anyelement) RETURNS text
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_record_id';
+COMMENT ON FUNCTION audit_log.record_id(anyelement) IS
+    'the record_id of a row of a tracked table: SELECT audit_log.record_id(m) FROM mine m. NULL for a table without key';
+
+CREATE FUNCTION audit_log.as_of(anyelement, moment timestamptz) RETURNS SETOF anyelement
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_of';
+CREATE FUNCTION audit_log.as_of(anyelement, moment text) RETURNS SETOF anyelement
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_of';
+COMMENT ON FUNCTION audit_log.as_of(anyelement, timestamptz) IS
+    'a table''s rows as they were: as_of(NULL::mine, ''2026-01-01''). Error 55000 names what stands in the way';
+COMMENT ON FUNCTION audit_log.as_of(anyelement, text) IS
+    'a table''s rows as they were at a mark, or at a timestamp in text. Error 55000 names what stands in the way';
+
+CREATE FUNCTION audit_log.rows_as_of(table_name regclass, moment timestamptz) RETURNS SETOF jsonb
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_rows_as_of';
+CREATE FUNCTION audit_log.rows_as_of(table_name regclass, moment text) RETURNS SETOF jsonb
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_rows_as_of';
+COMMENT ON FUNCTION audit_log.rows_as_of(regclass, timestamptz) IS 'a table''s rows as they were, as JSON objects';
+COMMENT ON FUNCTION audit_log.rows_as_of(regclass, text) IS 'a table''s rows as they were at a mark, or at a timestamp in text, as JSON objects';
+
+CREATE FUNCTION audit_log.row_as_of(table_name regclass, record_id text, moment timestamptz) RETURNS jsonb
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_row_as_of';
+CREATE FUNCTION audit_log.row_as_of(table_name regclass, record_id text, moment text) RETURNS jsonb
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_row_as_of';
+COMMENT ON FUNCTION audit_log.row_as_of(regclass, text, timestamptz) IS 'the row that bore this key then, as a JSON object; NULL: there was none';
+COMMENT ON FUNCTION audit_log.row_as_of(regclass, text, text) IS 'the row that bore this key at a mark, or at a timestamp in text, as a JSON object; NULL: there was none';
+
+CREATE FUNCTION audit_log.as_of_query(table_name regclass, moment timestamptz) RETURNS text
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_of_query';
+CREATE FUNCTION audit_log.as_of_query(table_name regclass, moment text) RETURNS text
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_of_query';
+COMMENT ON FUNCTION audit_log.as_of_query(regclass, timestamptz) IS 'the text of a SELECT that gives a table''s rows as they were, for views';
+COMMENT ON FUNCTION audit_log.as_of_query(regclass, text) IS 'the text of a SELECT that gives a table''s rows as they were at a mark, or at a timestamp in text, for views';
+
+CREATE FUNCTION audit_log.diff(table_name regclass, from_moment timestamptz, to_moment timestamptz,
+        OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT changes jsonb) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_diff';
+CREATE FUNCTION audit_log.diff(table_name regclass, from_moment text, to_moment text,
+        OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT changes jsonb) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_diff';
+CREATE FUNCTION audit_log.diff(table_name regclass, from_moment text, to_moment timestamptz,
+        OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT changes jsonb) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_diff';
+CREATE FUNCTION audit_log.diff(table_name regclass, from_moment timestamptz, to_moment text,
+        OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT changes jsonb) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_diff';
+COMMENT ON FUNCTION audit_log.diff(regclass, timestamptz, timestamptz) IS
+    'the net change of every record between two moments: INSERT, UPDATE or DELETE, the row before and after, and the delta from the one to the other';
+COMMENT ON FUNCTION audit_log.diff(regclass, text, text) IS 'the net change of every record between two marks or timestamps in text';
+COMMENT ON FUNCTION audit_log.diff(regclass, text, timestamptz) IS 'the net change of every record from a mark to a timestamp';
+COMMENT ON FUNCTION audit_log.diff(regclass, timestamptz, text) IS 'the net change of every record from a timestamp to a mark';
+
+CREATE FUNCTION audit_log.history(table_name regclass, record_id text,
+        OUT version integer, OUT change_id bigint, OUT transaction_id bigint, OUT "timestamp" timestamptz,
+        OUT action_type text, OUT user_id text, OUT context jsonb, OUT changeset jsonb, OUT record jsonb) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_history';
+COMMENT ON FUNCTION audit_log.history(regclass, text) IS
+    'every version of the record that bears, or last bore, a key: who made it, {column: [old, new]}, and the row after; through changes of the key';
+
+/*
+ * A table that is tracked already, but whose trigger has gone without a word
+ * (event triggers were off): what was changed meanwhile is not in the log.
+ */
+CREATE OR REPLACE FUNCTION audit_log._add_triggers(target regclass, arguments text[], always boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        member regclass;
+    BEGIN
+        PERFORM audit_log._check_trigger_names(m) FROM audit_log._members(target) m;
+        IF audit_log._trigger_settings(target, 'audit_log_row') IS NOT NULL THEN
+            PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', arguments);
+        ELSE
+            IF audit_log._latest('SELECT (SELECT s.kind FROM audit_log.table_state s
+                    WHERE s.table_id = audit_log._table_id($1)
+                      AND (s.kind IN (''enabled'', ''disabled'') OR s.kind = ''gap'' AND s.detail ->> ''reason'' = ''a trigger was dropped'')
+                    ORDER BY s.id DESC LIMIT 1)', target) = 'enabled' THEN
+                PERFORM audit_log._note_state(audit_log._table_id(target), 'gap', '{"reason": "its trigger was missing"}');
+            END IF;
+            EXECUTE format('CREATE TRIGGER audit_log_row AFTER INSERT OR UPDATE OR DELETE ON %s '
+                'FOR EACH ROW EXECUTE FUNCTION audit_log.capture(%s)', target,
+                (SELECT string_agg(quote_literal(a.v), ', ' ORDER BY a.n) FROM unnest(arguments) WITH ORDINALITY a (v, n)));
+        END IF;
+        FOR member IN SELECT m FROM audit_log._members(target) m LOOP
+            EXECUTE format('ALTER TABLE ONLY %s ENABLE %s TRIGGER audit_log_row', member,
+                CASE WHEN always THEN 'ALWAYS' ELSE '' END);
+            PERFORM audit_log._add_statement_triggers(member, always);
+        END LOOP;
+    END
+    $$;
+
+/* =============================================================== taking back */
 
 /* undo_transaction() takes a row with those that continue it */
 CREATE INDEX transaction_continues_idx ON audit_log.transaction (continues) WHERE continues IS NOT NULL;
@@ -71,3 +276,112 @@ COMMENT ON COLUMN audit_log.taking_back.pid IS 'process id of the session';
 COMMENT ON COLUMN audit_log.taking_back.phase IS 'reading the log, reading rows, looking for conflicts, writing rows, firing triggers';
 COMMENT ON COLUMN audit_log.taking_back.rows_done IS 'rows of this phase that are done';
 COMMENT ON COLUMN audit_log.taking_back.rows_total IS 'rows that this phase has in all, NULL where that is not known';
+
+/* =================================================================== rights */
+
+CREATE OR REPLACE FUNCTION audit_log._reader_objects() RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT unnest(ARRAY[
+            'TABLE audit_log.visible_table', 'TABLE audit_log.audit_logs', 'TABLE audit_log.column_changes',
+            'TABLE audit_log.transactions', 'TABLE audit_log.tracked_tables', 'TABLE audit_log.marks',
+            'FUNCTION audit_log.table_changes(regclass, integer, bigint)',
+            'FUNCTION audit_log.user_changes(text, timestamptz, timestamptz, integer)',
+            'FUNCTION audit_log.rebuild(anyelement)',
+            'FUNCTION audit_log.record_id(anyelement)',
+            'FUNCTION audit_log.as_of(anyelement, timestamptz)', 'FUNCTION audit_log.as_of(anyelement, text)',
+            'FUNCTION audit_log.rows_as_of(regclass, timestamptz)', 'FUNCTION audit_log.rows_as_of(regclass, text)',
+            'FUNCTION audit_log.row_as_of(regclass, text, timestamptz)', 'FUNCTION audit_log.row_as_of(regclass, text, text)',
+            'FUNCTION audit_log.as_of_query(regclass, timestamptz)', 'FUNCTION audit_log.as_of_query(regclass, text)',
+            'FUNCTION audit_log.diff(regclass, timestamptz, timestamptz)', 'FUNCTION audit_log.diff(regclass, text, text)',
+            'FUNCTION audit_log.diff(regclass, text, timestamptz)', 'FUNCTION audit_log.diff(regclass, timestamptz, text)',
+            'FUNCTION audit_log.history(regclass, text)',
+            'TABLE audit_log.taking_back',
+            'FUNCTION audit_log.undo_change(bigint, boolean, boolean, boolean)',
+            'FUNCTION audit_log.undo_transaction(bigint, regclass[], text[], boolean, boolean, boolean, boolean)',
+            'FUNCTION audit_log.restore_row(regclass, text, timestamptz, boolean, boolean, boolean)',
+            'FUNCTION audit_log.restore_row(regclass, text, text, boolean, boolean, boolean)',
+            'FUNCTION audit_log.rollback_to(regclass[], timestamptz, boolean, boolean, boolean)',
+            'FUNCTION audit_log.rollback_to(regclass[], text, boolean, boolean, boolean)'])
+    $$;
+
+CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT unnest(ARRAY[
+            'FUNCTION audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean, boolean, name, jsonb)',
+            'FUNCTION audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean, boolean, jsonb)',
+            'FUNCTION audit_log.disable(regclass)',
+            'FUNCTION audit_log.pause(regclass, text)',
+            'FUNCTION audit_log.capture()',
+            'FUNCTION audit_log.check()',
+            'FUNCTION audit_log.version_table_migration(regclass, text)',
+            'FUNCTION audit_log.mark(text, text)',
+            'FUNCTION audit_log.drop_mark(text)'])
+    $$;
+
+/*
+ * What the script has made belongs to the owner of the rest, whichever
+ * superuser runs it, and is closed; then opened for whom it is meant: the
+ * installing role, and whom grant_read() and grant_admin() have named before.
+ */
+DO $$
+DECLARE
+    object record;
+    owner name := (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
+    installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
+                        WHERE e.extname = 'audit_log');
+    before oid[] := pg_catalog.current_setting('audit_log_update.before')::oid[];
+BEGIN
+    FOR object IN
+        SELECT 'ROUTINE ' || p.oid::pg_catalog.regprocedure AS name
+          FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.oid <> ALL (before)
+        UNION ALL
+        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END || c.oid::pg_catalog.regclass
+          FROM pg_catalog.pg_class c WHERE c.relnamespace = 'audit_log'::pg_catalog.regnamespace AND c.relkind IN ('r', 'v', 'S')
+           AND c.relname IN ('cluster', 'mark', 'marks', 'taking_back')
+        UNION ALL
+        SELECT pg_catalog.unnest(ARRAY['OPERATOR CLASS audit_log.xid8_minmax_ops USING brin', 'OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin'])
+    LOOP
+        EXECUTE pg_catalog.format('ALTER %s OWNER TO %I', object.name, owner);
+    END LOOP;
+    FOR object IN
+        SELECT DISTINCT 'ROUTINE ' || p.oid::pg_catalog.regprocedure AS name, a.grantee
+          FROM pg_catalog.pg_proc p,
+               LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.oid <> ALL (before) AND a.grantee <> p.proowner
+        UNION
+        SELECT DISTINCT 'TABLE ' || c.oid::pg_catalog.regclass, a.grantee
+          FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a
+         WHERE c.relnamespace = 'audit_log'::pg_catalog.regnamespace AND c.relname IN ('cluster', 'mark', 'marks', 'taking_back') AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
+                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
+    END LOOP;
+
+    EXECUTE pg_catalog.format('GRANT SELECT ON audit_log.cluster, audit_log.mark TO %I', installer);
+    FOR object IN
+        SELECT o.name, g.grantee, g.is_grantable
+          FROM (SELECT audit_log._reader_objects(), 'audit_log.rebuild(anyelement)'
+                UNION ALL SELECT audit_log._admin_objects(), 'audit_log.pause(regclass, text)') o (name, model),
+               LATERAL (SELECT a.grantee, a.is_grantable FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
+                         WHERE p.oid = o.model::pg_catalog.regprocedure AND a.grantee <> p.proowner) g
+         WHERE o.name IN ('TABLE audit_log.marks', 'TABLE audit_log.taking_back')
+            OR (o.name LIKE 'FUNCTION %' AND pg_catalog.substr(o.name, 10)::pg_catalog.regprocedure <> ALL (before))
+    LOOP
+        EXECUTE pg_catalog.format('GRANT %s ON %s TO %s%s',
+            CASE WHEN object.name LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
+            CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END
+$$;
+
+/* functions in a view are called as whoever reads it; this one looks at his rights */
+GRANT EXECUTE ON FUNCTION audit_log._taking_back() TO PUBLIC;
+
+/* ==================================================================== dumps */
+
+SELECT pg_catalog.pg_extension_config_dump('audit_log.cluster', '');
+SELECT pg_catalog.pg_extension_config_dump('audit_log.mark', '');

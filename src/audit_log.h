@@ -100,6 +100,14 @@ typedef enum AlAction
 #define Anum_al_change_changes 8
 #define Anum_al_change_old_record_id 9
 
+/* columns of audit_log.cluster */
+#define Natts_al_cluster 5
+#define Anum_al_cluster_system_identifier 1
+#define Anum_al_cluster_timeline 2
+#define Anum_al_cluster_first_transaction_id 3
+#define Anum_al_cluster_first_change_id 4
+#define Anum_al_cluster_timestamp 5
+
 /* ---------------------------------------------------------------- layer 1 */
 
 /*
@@ -118,6 +126,7 @@ typedef struct AlCatalog
 	Oid			change_id_seq;
 	Oid			tracked_table_id_seq;
 	Oid			table_state_id_seq;
+	Oid			cluster;		/* InvalidOid before version 1.2 */
 	Oid			action[AL_ACTIONS]; /* labels of audit_log.action_type */
 	Oid			capture;		/* the trigger functions */
 	Oid			capture_flush;
@@ -364,6 +373,12 @@ typedef struct AlDecoder AlDecoder;
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
 extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
 							  Datum *values, bool *nulls);
+/*
+ * One column's value, attno from 0; the caller has entered AL_FIXED_ALL.  pg:
+ * an object with the only key $pg stands for a text
+ */
+extern Datum al_decode_value(AlDecoder *decoder, int attno, const AlValue *value,
+							 bool pg, bool *isnull);
 
 /*
  * delta.c: makes jsondiffpatch deltas between JSON values.
@@ -465,6 +480,15 @@ extern void al_target_abort_sub(SubTransactionId subid);
 extern void al_route_forget(Oid relid);
 extern Oid	al_route_lock(TimestampTz timestamp, TimestampTz *from, TimestampTz *to);
 
+/* ------------------------------------------------------------- layer 3.05 */
+
+/*
+ * cluster.c
+ */
+extern void al_cluster_note(void);
+extern void al_cluster_end_transaction(bool commit);
+extern void al_cluster_abort_sub(void);
+
 /* -------------------------------------------------------------- layer 3.1 */
 
 /*
@@ -530,6 +554,8 @@ extern bool al_table_trigger_fires(const Trigger *trigger);
 extern Oid	al_table_root(Relation rel);
 extern List *al_table_key_columns(Relation root, List *excluded);
 extern char *al_table_columns_json(Relation rel);
+/* as al_table_get(), of a root and settings given, in the current memory */
+extern AlTable *al_table_of(Relation root, AlSettings *settings);
 extern void al_table_forget_ids(void);
 
 /*
@@ -568,6 +594,11 @@ extern void al_row_whole(const AlTable *table, TupleTableSlot *slot, AlEntry *en
 extern bool al_row_difference(const AlTable *table, TupleTableSlot *old,
 							  TupleTableSlot *new, AlEntry *entry);
 extern const char *al_row_user(const AlTable *table, TupleTableSlot *new);
+/* every tracked column, NULL as null */
+extern Jsonb *al_row_object(const AlTable *table, TupleTableSlot *slot);
+/* the id alone, NULL without key; one column's value */
+extern text *al_row_record_id(const AlTable *table, TupleTableSlot *slot);
+extern void al_row_column(const AlColumn *column, Datum value, bool isnull, AlValue *out);
 
 /*
  * version.c: a table's version table (design.md, section 6), and the search for a
@@ -777,6 +808,8 @@ typedef struct AlMoment
 	int			nown;
 	int64	   *own;			/* transaction rows of the transaction that made it */
 	CommandId	command;		/* its changes before this command are in the mark */
+	int			ntruncated;		/* tables that it had truncated, */
+	int64	   *truncated;		/* each its id, and that of the event */
 
 	/* states of later transactions */
 	int			nlater_states;
@@ -788,9 +821,12 @@ extern AlMoment *al_moment_of_timestamp(TimestampTz timestamp);
 extern AlMoment *al_moment_of_text(text *moment);
 /* argument n of an SQL function, whichever overload: timestamptz or text */
 extern AlMoment *al_moment_argument(FunctionCallInfo fcinfo, int n);
-/* was this change made after the moment? */
-extern bool al_moment_is_later(const AlMoment *moment, int64 change_id, int64 transaction_id,
-							   CommandId command, TimestampTz timestamp);
+/* was this change made, or has this state begun, after the moment? */
+extern bool al_moment_is_later(const AlMoment *moment, int32 table_id, int64 change_id,
+							   int64 transaction_id, CommandId command,
+							   TimestampTz timestamp);
+extern bool al_moment_state_is_later(const AlMoment *moment, int64 state_id,
+									 int64 first_change_id, TimestampTz timestamp);
 
 /*
  * states.c: what table_state says of a table: its columns at each change, and
@@ -820,6 +856,8 @@ typedef struct AlState
 	AlPastColumn *columns;		/* in jsonb's key order */
 	int			nkeys;
 	AttrNumber *keys;			/* today's, 0: dropped since */
+	bool		key_same_types; /* else the ids are to be read through them */
+	bool		key_masked;
 	int			era;			/* the same for states that name records alike,
 								 * today's is 0 */
 } AlState;
@@ -831,7 +869,6 @@ typedef struct AlStates
 	int32		table_id;
 	int			n;
 	AlState    *states;			/* oldest first */
-	bool		tracked;		/* now */
 } AlStates;
 
 /* one thing that stands in the way */
@@ -852,6 +889,15 @@ extern const AlState *al_states_then(const AlStates *states, const AlMoment *mom
 /* of AlObstacle *; NIL: the way is free */
 extern List *al_states_obstacles(const AlStates *states, const AlMoment *moment);
 extern void al_states_refuse(const AlStates *states, const AlMoment *moment, List *obstacles);
+/*
+ * The first state between two changes (ids, the later may be PG_INT64_MAX: now)
+ * after which a row need not be what the earlier of them left; NULL: none
+ */
+extern const AlState *al_states_gap(const AlStates *states, int64 from_change_id, int64 to_change_id);
+/* today's columns that a state did not capture */
+extern Bitmapset *al_states_left_out(const AlState *state);
+/* when the audit that is in force began, or would have */
+extern TimestampTz al_states_began(const AlStates *states);
 extern const AlPastColumn *al_states_column(const AlState *state, const char *name, int namelen);
 
 /*
@@ -917,10 +963,10 @@ typedef struct AlPastValue
 /* a record that has been changed since */
 typedef struct AlPastRecord
 {
-	const char *key;			/* hash key: the id that it bears where the walk
-								 * back stands */
 	const char *id_now;			/* NULL: not there now */
 	const char *id_then;		/* NULL: was not there */
+	bool		gone_now;		/* id_gone is to be free now */
+	const char *id_gone;
 	int64		change_id;		/* the newest of its changes */
 	const AlState *whole_state; /* under which whole was captured */
 	Jsonb	   *whole;			/* the row as a DELETE has it; NULL: the row now */
@@ -932,6 +978,8 @@ typedef struct AlPastRecord
 	 * or too many (negative) */
 	Jsonb	   *image;
 	int64		count;
+	int64		left;			/* for who reads the rows as they are */
+	bool		seen;
 } AlPastRecord;
 
 typedef struct AlPast
@@ -943,7 +991,8 @@ typedef struct AlPast
 	List	   *obstacles;		/* of AlObstacle * */
 	Bitmapset  *added;			/* attnums of columns that were not there then */
 	bool		keyed;
-	List	   *records;		/* of AlPastRecord * */
+	const AlState *other_era;	/* a state since then that named records otherwise */
+	List	   *records;		/* of AlPastRecord *; some neither are nor were there */
 	struct HTAB *by_now;		/* those that are there now, by id_now */
 	AlDecoder  *decoder;
 	MemoryContext cxt;
@@ -951,13 +1000,21 @@ typedef struct AlPast
 
 /*
  * Reads what has changed of a table, or of the records with these ids (char *)
- * then or now.  Refuses nothing: the caller looks at obstacles.  Rights are the
- * caller's to check too (al_past_check_rights).
+ * then or now; without (attnums) are columns to pass over besides those added
+ * since, NULL usually.  Refuses nothing: the caller looks at obstacles.  Rights
+ * are the caller's to check too (al_past_check_rights).
  */
 extern void al_past_check_rights(Relation rel);
-extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids);
+extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids,
+							Bitmapset *without);
 extern void al_past_refuse(const AlPast *past);
-/* the record of a row as it is now; NULL: has not changed since */
+/* error: a column's value of then is not known */
+extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
+extern void al_past_misfit(const AlPast *past, const char *detail) pg_attribute_noreturn();
+/*
+ * The record of a row as it is now; NULL: has not changed since.  The caller has
+ * entered the settings that past->table needs (al_fixed_enter).
+ */
 extern AlPastRecord *al_past_find(AlPast *past, TupleTableSlot *now);
 /*
  * The row as it was then, in the table's own row type: false where there was
@@ -967,17 +1024,39 @@ extern AlPastRecord *al_past_find(AlPast *past, TupleTableSlot *now);
 extern bool al_past_row(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
 						TupleTableSlot *then, Bitmapset **unknown);
 extern void al_past_end(AlPast *past);
+
+/*
+ * Calls back for each row of the table as the active snapshot has it, in the
+ * root's row type, partitions included.  The slot lives until the callback
+ * returns; its memory is reset then.
+ */
+typedef void (*AlPastRowCallback) (TupleTableSlot *slot, void *arg);
+extern Jsonb *al_past_object(const AlTable *table, TupleTableSlot *slot);
+extern void al_past_scan(Relation root, AlPastRowCallback callback, void *arg);
+/* the table by the settings under which it was captured last */
+extern AlTable *al_past_table(Relation root, const AlStates *states);
 /* a record's id, from whatever text the key's types read: '007' is 7 */
-extern char *al_past_record_id(AlPast *past, const char *record_id);
-/* the row that bears this id, under the caller's rights and snapshot */
+extern char *al_past_normal_id(const AlTable *table, Relation rel, const char *record_id);
+/*
+ * The row that bears this id now, under the caller's rights and snapshot; the
+ * id is one that the log would write (al_past_normal_id)
+ */
 extern bool al_past_fetch(Relation root, const AlTable *table, const char *record_id,
 						  TupleTableSlot *slot);
 /*
  * The columns of a change's object or delta under today's names; what has been
  * dropped since is left out.
  */
-extern Jsonb *al_past_translate(const AlStates *states, const AlState *state, Relation rel,
-								Jsonb *object);
+extern Jsonb *al_past_translate(const AlState *state, Relation rel, Jsonb *object);
+
+/*
+ * virtual.c: generated columns that are computed when read.
+ */
+typedef struct AlVirtual AlVirtual;
+
+extern AlVirtual *al_virtual_prepare(Relation rel);
+extern void al_virtual_compute(AlVirtual *virtual, TupleTableSlot *slot);
+extern void al_virtual_end(AlVirtual *virtual);
 
 /* -------------------------------------------------------------- layer 3.8 */
 

@@ -377,6 +377,7 @@ end_transaction(bool commit)
 	al_version_end_transaction();
 	al_target_end_transaction();
 	al_session_end_transaction();
+	al_cluster_end_transaction(commit);
 	al_register_end_transaction(commit);
 	al_table_end_transaction();
 }
@@ -435,6 +436,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 			al_version_abort_sub(subid);
 			al_target_abort_sub(subid);
 			al_session_abort_sub(subid);
+			al_cluster_abort_sub();
 			al_register_abort_sub(subid);
 			break;
 		default:

@@ -130,6 +130,7 @@ al_catalog_get(void)
 	catalog.change_id_seq = own_relation("change_id_seq");
 	catalog.tracked_table_id_seq = own_relation("tracked_table_id_seq");
 	catalog.table_state_id_seq = own_relation("table_state_id_seq");
+	catalog.cluster = get_relname_relid("cluster", catalog.schema);
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(catalog.change));
 	if (!HeapTupleIsValid(tuple))

@@ -32,6 +32,14 @@
 #define AL_ATT_IS_VIRTUAL(att) (false)
 #endif
 
+/* whose expression, with those of other such columns in it, the server gives */
+#if PG_VERSION_NUM >= 180000
+#include "rewrite/rewriteHandler.h"
+#define AL_GENERATION_EXPRESSION(rel, attnum) build_generation_expression(rel, attnum)
+#else
+#define AL_GENERATION_EXPRESSION(rel, attnum) NULL
+#endif
+
 /* 19 moved the sequence's WAL record to a header of its own */
 #if PG_VERSION_NUM >= 190000
 #include "commands/sequence_xlog.h"

@@ -84,6 +84,7 @@ struct AlDecoder
 	int			natts;
 	int			ncolumns;		/* not dropped, in jsonb's key order */
 	AlDecodeColumn *columns;
+	AlDecodeColumn **by_attno;	/* NULL: dropped */
 };
 
 static void append_text(AlReader *reader, const AlValue *value, StringInfo out);
@@ -397,11 +398,10 @@ read_value(AlReader *reader, const AlValue *value, bool *isnull)
  * for itself; encode.c writes no such thing.)
  */
 static void
-column_from_jsonb(AlValue *out, const JsonbValue *value)
+recognize_pg(AlValue *out)
 {
 	JsonbValue	item;
 
-	al_jsonbuild_from_jsonb(out, value);
 	if (out->kind == AL_CONTAINER && al_encode_single_is_pg(out->container) &&
 		getKeyJsonValueFromContainer(out->container, "$pg", 3, &item) != NULL &&
 		item.type == jbvString)
@@ -446,6 +446,10 @@ al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt)
 	}
 	qsort(decoder->columns, decoder->ncolumns, sizeof(AlDecodeColumn),
 		  compare_columns);
+	decoder->by_attno = MemoryContextAllocZero(cxt, sizeof(AlDecodeColumn *) *
+											   Max(tupdesc->natts, 1));
+	for (int i = 0; i < decoder->ncolumns; i++)
+		decoder->by_attno[decoder->columns[i].attno] = &decoder->columns[i];
 	return decoder;
 }
 
@@ -513,7 +517,8 @@ read_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 		(void) JsonbIteratorNext(&it, &item, true);
 		if (current->virtual)
 			continue;
-		column_from_jsonb(&value, &item);
+		al_jsonbuild_from_jsonb(&value, &item);
+		recognize_pg(&value);
 		values[current->attno] = read_value(current->reader, &value,
 											&nulls[current->attno]);
 	}
@@ -544,4 +549,28 @@ al_decode_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 		al_fixed_leave(&saved);
 	}
 	PG_END_TRY();
+}
+
+Datum
+al_decode_value(AlDecoder *decoder, int attno, const AlValue *value, bool pg, bool *isnull)
+{
+	AlDecodeColumn *column = decoder->by_attno[attno];
+	AlValue		own = *value;
+	ErrorContextCallback callback;
+	Datum		result;
+
+	if (column->virtual)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	callback.callback = decode_error_context;
+	callback.arg = &column;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	if (pg)
+		recognize_pg(&own);
+	result = read_value(column->reader, &own, isnull);
+	error_context_stack = callback.previous;
+	return result;
 }

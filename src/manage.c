@@ -74,6 +74,7 @@ PG_FUNCTION_INFO_V1(audit_log_transaction_id);
 Datum
 audit_log_transaction_id(PG_FUNCTION_ARGS)
 {
+	al_cluster_note();
 	PG_RETURN_INT64(al_session_transaction_id());
 }
 

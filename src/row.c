@@ -331,3 +331,51 @@ al_row_user(const AlTable *table, TupleTableSlot *new)
 	}
 	return pnstrdup(string, len);
 }
+
+/* The record id of a row, of which only the key's columns are looked at. */
+text *
+al_row_record_id(const AlTable *table, TupleTableSlot *slot)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(table->ncolumns, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(table->ncolumns, 1));
+
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		int			n = table->keys[i] - table->columns;
+
+		values[n] = slot_getattr(slot, table->keys[i]->attnum, &nulls[n]);
+	}
+	return make_record_id(table, values, nulls);
+}
+
+void
+al_row_column(const AlColumn *column, Datum value, bool isnull, AlValue *out)
+{
+	encode_column(column, value, isnull, out);
+}
+
+/* The row as deltas see it: every tracked column, NULL as null. */
+Jsonb *
+al_row_object(const AlTable *table, TupleTableSlot *slot)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(table->ncolumns, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(table->ncolumns, 1));
+	StringInfoData buf;
+	AlJsonFrame frame;
+
+	get_values(table, slot, values, nulls);
+	initStringInfo(&buf);
+	al_jsonbuild_init(&buf);
+	al_jsonbuild_object(&frame, &buf, table->ncolumns);
+	for (int i = 0; i < table->ncolumns; i++)
+		al_jsonbuild_key(&frame, table->columns[i].name, table->columns[i].namelen);
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		AlValue		value;
+
+		encode_column(&table->columns[i], values[i], nulls[i], &value);
+		al_jsonbuild_value(&frame, &value);
+	}
+	al_jsonbuild_close(&frame, NULL);
+	return al_jsonbuild_finish(&buf);
+}

@@ -533,6 +533,25 @@ build_table(Relation rel, Trigger *trigger, List *ancestors)
 }
 
 /*
+ * The table as settings describe it, whatever triggers it has: for reading
+ * what was logged.
+ */
+AlTable *
+al_table_of(Relation root, AlSettings *settings)
+{
+	AlTable    *table = palloc0(sizeof(AlTable));
+
+	table->cxt = CurrentMemoryContext;
+	table->own_schema = get_namespace_name(RelationGetNamespace(root));
+	table->relid = table->root = RelationGetRelid(root);
+	table->schema = table->own_schema;
+	table->name = pstrdup(RelationGetRelationName(root));
+	table->settings = settings;
+	fill_columns(table, root, al_table_key_columns(root, settings->exclude));
+	return table;
+}
+
+/*
  * What is known of rel for this trigger of it.  The result stays as it is
  * until the end of the transaction.
  */

@@ -102,6 +102,7 @@ al_writer_transaction(const char *user)
 	if (id != 0)
 		return id;
 
+	al_cluster_note();
 	id = al_session_next_id();
 	al_session_fill_row(user, values, nulls);
 	values[Anum_al_transaction_id - 1] = Int64GetDatum(id);
