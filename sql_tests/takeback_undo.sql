@@ -5,6 +5,7 @@
 CREATE SCHEMA "take Back";
 SET search_path = "take Back";
 SET client_min_messages = warning;
+\set VERBOSITY terse
 CREATE TABLE "Cust""omer" ("I d" int PRIMARY KEY, name text UNIQUE, attrs jsonb, n numeric,
     twice numeric GENERATED ALWAYS AS (n * 2) STORED);
 CREATE TABLE sale (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -119,7 +120,7 @@ SELECT record_id, before ->> 'note' AS before, after ->> 'note' AS after FROM au
 SELECT audit_log.undo_transaction(NULL);
 SELECT audit_log.undo_change(-1);
 SELECT audit_log.undo_transaction(-1);
-SELECT audit_log.undo_transaction(:part, tables => '{newest}');
+SELECT audit_log.undo_transaction(1, tables => '{newest}');
 SELECT audit_log.undo_transaction(:part, tables => '{bag}');
 SELECT audit_log.undo_transaction(:part, tables => '{NULL}');
 

@@ -299,6 +299,8 @@ concerned_tables(Take *take)
 	bool		hidden = false;
 	ListCell   *lc;
 
+	foreach(lc, take->tables)
+		check_table(take, lfirst_oid(lc));
 	if (take->kind == TAKE_CHANGE)
 	{
 		if (!al_logread_change(take->number, &change))

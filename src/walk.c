@@ -305,11 +305,11 @@ make_object(const Member *members, int n)
 }
 
 static List *
-add_name(AlWalk *walk, List *names, const AlJsonWalk *key)
+add_name(AlWalk *walk, List *names, const char *name, int namelen)
 {
 	MemoryContext old = MemoryContextSwitchTo(walk->cxt);
 
-	names = lappend(names, pnstrdup(key->key, key->keylen));
+	names = lappend(names, pnstrdup(name, namelen));
 	MemoryContextSwitchTo(old);
 	return names;
 }
@@ -336,7 +336,7 @@ under_todays_names(AlWalk *walk, const AlState *state, Jsonb *object, bool delta
 
 		if (column == NULL || column->attnum == 0)
 		{
-			step->gone = add_name(walk, step->gone, &keys);
+			step->gone = add_name(walk, step->gone, keys.key, keys.keylen);
 			same = false;
 			continue;
 		}
@@ -358,7 +358,7 @@ under_todays_names(AlWalk *walk, const AlState *state, Jsonb *object, bool delta
 			same = false;
 			if (!retype_member(walk, delta, column->attnum, member))
 			{
-				step->unreadable = add_name(walk, step->unreadable, &keys);
+				step->unreadable = add_name(walk, step->unreadable, name, member->namelen);
 				continue;
 			}
 		}
