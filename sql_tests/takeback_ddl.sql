@@ -12,7 +12,7 @@ CREATE FUNCTION shown(take text) RETURNS TABLE (record_id text, action_type text
 DECLARE
     detail text;
 BEGIN
-    RETURN QUERY EXECUTE 'SELECT record_id, action_type, after, regexp_replace(conflict, ''\d+ of [^)]*'', ''N'', ''g'') FROM audit_log.' || take
+    RETURN QUERY EXECUTE 'SELECT record_id, action_type, after, regexp_replace(regexp_replace(conflict, ''\d+ of [^)]*'', ''N'', ''g''), ''transaction \d+'', ''transaction N'', ''g'') FROM audit_log.' || take
         || ' ORDER BY table_name, record_id, before::text';
 EXCEPTION WHEN object_not_in_prerequisite_state THEN
     GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
