@@ -279,6 +279,7 @@ fetch(Relation root, const AlTable *table, const char *record_id, TupleTableSlot
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum	   *values = NULL;
 	bool		found = false;
+	TupleConversionMap *map = NULL;
 	Portal		portal;
 
 	if (table->key_masked)
@@ -296,10 +297,14 @@ fetch(Relation root, const AlTable *table, const char *record_id, TupleTableSlot
 			break;
 		for (uint64 i = 0; i < SPI_processed && !found; i++)
 		{
+			SPITupleTable *rows = SPI_tuptable;
 			MemoryContext old = MemoryContextSwitchTo(cxt);
 
-			/* of another row type where the relation was altered meanwhile: it is locked */
-			ExecForceStoreHeapTuple(heap_copytuple(SPI_tuptable->vals[i]), slot, true);
+			/* the query's rows lack columns that the relation has dropped */
+			if (map == NULL)
+				map = convert_tuples_by_name(rows->tupdesc, RelationGetDescr(root));
+			ExecForceStoreHeapTuple(map ? execute_attr_map_tuple(rows->vals[i], map) :
+									heap_copytuple(rows->vals[i]), slot, true);
 			found = strcmp(text_to_cstring(al_row_record_id(table, slot)), record_id) == 0;
 			MemoryContextSwitchTo(old);
 		}

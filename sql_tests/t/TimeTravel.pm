@@ -189,9 +189,12 @@ END $$;
 SELECT app.copy_everything();
 
 -- both sides as text, which shows all that an image of these types can be; without the mark
-CREATE FUNCTION copy.columns(name text) RETURNS text LANGUAGE sql AS $$
-    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname) FROM pg_attribute
-     WHERE attrelid = ('app.' || name)::regclass AND attnum > 0 AND NOT attisdropped
+CREATE FUNCTION copy.columns(name text, of_diff boolean DEFAULT false) RETURNS text LANGUAGE sql AS $$
+    -- jsonb_populate_record() takes a JSON null for NULL, and reads no json out of a string; where rows are
+    -- told apart by all their columns, diff leaves out one that only one of the moments has
+    SELECT string_agg(CASE WHEN of_diff AND attname = 'attrs' THEN 'nullif(attrs, ''null''::jsonb)' ELSE quote_ident(attname) END,
+                      ', ' ORDER BY attname) FROM pg_attribute
+     WHERE attrelid = ('app.' || name)::regclass AND attnum > 0 AND NOT attisdropped AND NOT (of_diff AND attname IN ('raw', 'added'))
 $$;
 CREATE FUNCTION copy.wrong(name text, what text, mark text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -206,7 +209,7 @@ END $$;
 CREATE FUNCTION copy.wrong_diff(name text, from_mark text, to_mark text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result text;
-    columns text := copy.columns(name);
+    columns text := copy.columns(name, true);
 BEGIN
     EXECUTE format('WITH d AS MATERIALIZED (SELECT * FROM audit_log.diff(%L, %L, %L)) '
         'SELECT string_agg(format(''%%s %%s'', n, t), e''\n'') FROM (SELECT t, sum(n) AS n FROM ('
@@ -219,10 +222,10 @@ BEGIN
         'app.' || name, from_mark, to_mark, columns, name, from_mark, columns, name, columns, name, columns, name, to_mark) INTO result;
     RETURN result;
 END $$;
--- {"$pg": "text"} as the text alone; a JSON null as a string of its own, for it would be read as NULL
+-- {"$pg": "text"} as the text alone
 CREATE FUNCTION copy.plain(object jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT jsonb_object_agg(key, CASE WHEN jsonb_typeof(value) = 'object' AND value ? '$pg' AND value - '$pg' = '{}'
-                                      THEN value -> '$pg' ELSE value END) FROM jsonb_each($1)
+                                      THEN nullif(value -> '$pg', '"null"') ELSE value END) FROM jsonb_each($1)
 $$;
 ALTER FUNCTION copy.wrong_diff(text, text, text) SET search_path = copy, pg_catalog;
 END
