@@ -999,6 +999,26 @@ al_plan_try(void (*work) (void *arg), void *arg)
 	return message;
 }
 
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline Jsonb *
+as_logged(AlPlanTable *table, TupleTableSlot *slot)
+{
+	AlEntry		entry;
+	AlFixed		saved;
+
+	al_fixed_enter(&saved, table->table->need);
+	PG_TRY();
+	{
+		al_row_whole(table->table, slot, &entry);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return entry.changes;
+}
+
 /*
  * Stored generated columns as they will be, so that what is shown is what is
  * written, and keys over them can be looked at.  In the session's own settings:
@@ -1010,13 +1030,11 @@ compute_generated(AlPlanTable *table)
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *info = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
-	AlFixed		saved;
 
 	InitResultRelInfo(info, table->rel, 0, NULL, 0);
 	for (int i = 0; i < table->nrows; i++)
 	{
 		AlPlanRow  *row = table->rows[i];
-		AlEntry		entry;
 
 		if (row->target == NULL || row->left_out)
 			continue;
@@ -1025,17 +1043,7 @@ compute_generated(AlPlanTable *table)
 		ExecComputeStoredGenerated(info, estate, slot, CMD_INSERT);
 		row->target = ExecCopySlotHeapTuple(slot);
 		ResetPerTupleExprContext(estate);
-		al_fixed_enter(&saved, table->table->need);
-		PG_TRY();
-		{
-			al_row_whole(table->table, slot, &entry);
-		}
-		PG_FINALLY();
-		{
-			al_fixed_leave(&saved);
-		}
-		PG_END_TRY();
-		row->aim = entry.changes;
+		row->aim = as_logged(table, slot);
 		ExecClearTuple(slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -206,8 +206,8 @@ describe(Taker *taker, HeapTuple tuple, AlEntry *entry)
 	ExecClearTuple(taker->slot);
 }
 
-/* Columns no, tableoid, ctid, and the table's. */
-static void
+/* Columns no, tableoid, ctid, and the table's: is it the record that is looked for? */
+static bool
 take_found(Taker *taker, HeapTuple result, TupleDesc desc)
 {
 	bool		isnull;
@@ -220,13 +220,14 @@ take_found(Taker *taker, HeapTuple result, TupleDesc desc)
 	describe(taker, tuple, &entry);
 	/* what an index takes for equal need not be the same record */
 	if (strcmp(text_to_cstring(entry.record_id), row->id) != 0)
-		return;
+		return false;
 	old = MemoryContextSwitchTo(taker->plan->cxt);
 	tuple = heap_copytuple(tuple);
 	tuple->t_self = *(ItemPointer) DatumGetPointer(SPI_getbinval(result, desc, 3, &isnull));
 	al_plan_set_present(row, tuple, DatumGetObjectId(SPI_getbinval(result, desc, 2, &isnull)),
 						(Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(entry.changes)));
 	MemoryContextSwitchTo(old);
+	return true;
 }
 
 /* Columns tableoid, ctid, and the table's: is it one of those that are looked for? */
@@ -264,7 +265,7 @@ only(const AlPlanTable *table)
 }
 
 static AlRowset *
-wanted_keys(AlPlanTable *table)
+fill_keys(AlPlanTable *table)
 {
 	AlRowset   *rowset = al_rowset_make(table, "audit_log_keys");
 	int			natts = RelationGetDescr(table->rel)->natts;
@@ -291,6 +292,66 @@ wanted_keys(AlPlanTable *table)
 	return rowset;
 }
 
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline AlRowset *
+wanted_keys(AlPlanTable *table)
+{
+	AlRowset   *volatile rowset = NULL;
+	AlFixed		saved;
+
+	/* once for all keys */
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		rowset = fill_keys(table);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return rowset;
+}
+
+static int64
+take_each(Taker *taker, uint64 n, bool (*take) (Taker *taker, HeapTuple result, TupleDesc desc))
+{
+	int64		taken = 0;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(taker->scratch);
+
+		taken += take(taker, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(taker->scratch);
+		if (i % FETCH_ROWS == FETCH_ROWS - 1)
+			al_progress_add(FETCH_ROWS);
+	}
+	return taken;
+}
+
+/* What the last statement has found; how many of it are the plan's. */
+static pg_noinline int64
+take_result(Taker *taker, uint64 n, bool (*take) (Taker *taker, HeapTuple result, TupleDesc desc))
+{
+	volatile int64 taken = 0;
+	AlFixed		saved;
+
+	al_fixed_enter(&saved, taker->table->table->need);
+	PG_TRY();
+	{
+		taken = take_each(taker, n, take);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	SPI_freetuptable(SPI_tuptable);
+	return taken;
+}
+
 /* Whoever may only DELETE cannot lock rows by a statement of his own. */
 static bool
 may_lock(Oid relid)
@@ -303,22 +364,9 @@ static void
 find_by_key(Taker *taker, bool lock)
 {
 	AlPlanTable *table = taker->table;
-	AlFixed		saved;
-	AlRowset   *volatile rowset = NULL;
+	AlRowset   *rowset = wanted_keys(table);
 	StringInfoData sql;
 	uint64		n;
-
-	/* once for all keys */
-	al_fixed_enter(&saved, AL_FIXED_ALL);
-	PG_TRY();
-	{
-		rowset = wanted_keys(table);
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
 
 	al_rowset_register(rowset);
 	initStringInfo(&sql);
@@ -328,27 +376,7 @@ find_by_key(Taker *taker, bool lock)
 					 lock ? " FOR NO KEY UPDATE OF t" : "");
 	n = lock && !may_lock(table->relid) ?
 		al_run_as(table->rel->rd_rel->relowner, sql.data) : al_run(sql.data, false);
-
-	al_fixed_enter(&saved, table->table->need);
-	PG_TRY();
-	{
-		for (uint64 i = 0; i < n; i++)
-		{
-			MemoryContext old = MemoryContextSwitchTo(taker->scratch);
-
-			take_found(taker, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-			MemoryContextSwitchTo(old);
-			MemoryContextReset(taker->scratch);
-			if (i % FETCH_ROWS == FETCH_ROWS - 1)
-				al_progress_add(FETCH_ROWS);
-		}
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
-	SPI_freetuptable(SPI_tuptable);
+	(void) take_result(taker, n, take_found);
 	al_rowset_free(rowset);
 }
 
@@ -358,7 +386,6 @@ find_by_image(Taker *taker)
 {
 	AlPlanTable *table = taker->table;
 	Portal		portal;
-	AlFixed		saved;
 	int64		wanted = 0;
 	StringInfoData sql;
 
@@ -377,25 +404,7 @@ find_by_image(Taker *taker)
 		SPI_cursor_fetch(portal, true, FETCH_ROWS);
 		if (SPI_processed == 0)
 			break;
-		al_fixed_enter(&saved, table->table->need);
-		PG_TRY();
-		{
-			for (uint64 i = 0; i < SPI_processed; i++)
-			{
-				MemoryContext old = MemoryContextSwitchTo(taker->scratch);
-
-				wanted -= take_scanned(taker, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-				MemoryContextSwitchTo(old);
-				MemoryContextReset(taker->scratch);
-			}
-		}
-		PG_FINALLY();
-		{
-			al_fixed_leave(&saved);
-		}
-		PG_END_TRY();
-		al_progress_add(SPI_processed);
-		SPI_freetuptable(SPI_tuptable);
+		wanted -= take_result(taker, SPI_processed, take_scanned);
 	}
 	SPI_cursor_close(portal);
 	PopActiveSnapshot();
