@@ -672,11 +672,12 @@ pair_images(AlPlanTable *table)
 }
 
 /*
- * A row whose key was changed gets its former key back, as an UPDATE: its
- * children stay its own.  Where another row that stays has that key now (keys
- * have been swapped, or moved along), no order of updates would do; then it is
- * that row which gets the contents.  Rows that are deleted are out of the way
- * before, and those that are inserted come after.
+ * A row whose key is there now and then is written under that key, whichever
+ * record it was: so no key is deleted or changed that a row is to have, and
+ * actions of foreign keys hit no child that is written.  What is left are keys
+ * that no row has then, and keys that none has now: a record whose key was
+ * changed from the one to the other gets it back by an UPDATE, so that its
+ * children stay its own.
  */
 void
 al_plan_pair(AlPlanTable *table)
@@ -690,14 +691,13 @@ al_plan_pair(AlPlanTable *table)
 	{
 		AlPlanRow  *row = table->rows[i];
 
+		/* the row with its key, once found, leaves it for no other */
 		while (row->aim != NULL && !row->left_out && row->then_id != NULL &&
 			   !(row->present && strcmp(row->id, row->then_id) == 0))
 		{
 			AlPlanRow  *other = al_plan_find_row(table, row->then_id);
 
-			/* a row to be updated takes over one that stays, one to be inserted one that goes */
-			if (other == NULL || other == row || !other->present || other->left_out ||
-				(other->aim == NULL) == row->present)
+			if (other == NULL || other == row || !other->present || other->left_out)
 				break;
 			if (row->id != NULL)
 				leave_id(row);
