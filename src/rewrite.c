@@ -484,6 +484,10 @@ checked_constraints(AlPlan *plan)
 	List	   *names = NIL;
 	ListCell   *lc;
 
+	/* an action of a foreign key on what is written may be the reason, too */
+	foreach(lc, plan->tables)
+		if (((AlPlanTable *) lfirst(lc))->again)
+			return NIL;
 	foreach(lc, plan->tables)
 	{
 		AlPlanTable *table = lfirst(lc);
