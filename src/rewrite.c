@@ -544,18 +544,10 @@ rethrow(List *checked, MemoryContext cxt)
 	ReThrowError(error);
 }
 
-/*
- * The caller is connected to SPI, has looked at rights, locked the tables, and
- * said what is taken back.
- */
-void
-al_rewrite(AlPlan *plan, bool user_triggers)
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline void
+run_guarded(AlPlan *plan, List *checked, MemoryContext cxt)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	List	   *held = user_triggers ? NIL : hold_triggers(plan);
-	List	   *checked = checked_constraints(plan);
-
-	al_progress_begin(AL_PROGRESS_WRITING, rows_to_write(plan));
 	AfterTriggerBeginQuery();
 	PG_TRY();
 	{
@@ -568,5 +560,18 @@ al_rewrite(AlPlan *plan, bool user_triggers)
 		rethrow(checked, cxt);
 	}
 	PG_END_TRY();
+}
+
+/*
+ * The caller is connected to SPI, has looked at rights, locked the tables, and
+ * said what is taken back.
+ */
+void
+al_rewrite(AlPlan *plan, bool user_triggers)
+{
+	List	   *held = user_triggers ? NIL : hold_triggers(plan);
+
+	al_progress_begin(AL_PROGRESS_WRITING, rows_to_write(plan));
+	run_guarded(plan, checked_constraints(plan), CurrentMemoryContext);
 	release_triggers(held);
 }
