@@ -83,18 +83,20 @@ CREATE FUNCTION audit_log._index_transactions() RETURNS void
     DECLARE
         timeout text := current_setting('lock_timeout');
     BEGIN
-        IF to_regclass('audit_log.transaction_xid_idx') IS NOT NULL THEN
+        IF to_regclass('audit_log.transaction_xid_idx') IS NOT NULL AND to_regclass('audit_log.transaction_continues_idx') IS NOT NULL THEN
             RETURN;
         END IF;
         PERFORM set_config('lock_timeout', '2s', true);
         CREATE INDEX transaction_xid_idx ON audit_log.transaction USING brin (xid audit_log.xid8_minmax_ops) WITH (autosummarize);
+        -- undo_transaction() takes a row with those that continue it
+        CREATE INDEX transaction_continues_idx ON audit_log.transaction (continues) WHERE continues IS NOT NULL;
         PERFORM set_config('lock_timeout', timeout, true);
     EXCEPTION WHEN lock_not_available THEN
-        RAISE NOTICE 'audit_log: index audit_log.transaction_xid_idx is left for later: the lock was not to be had'
-            USING HINT = 'CALL audit_log.maintain() makes it.';
+        RAISE NOTICE 'audit_log: two indexes of audit_log.transaction are left for later: the lock was not to be had'
+            USING HINT = 'CALL audit_log.maintain() makes them.';
     END
     $$;
-COMMENT ON FUNCTION audit_log._index_transactions() IS 'makes the index of audit_log.transaction by xid, if it can be made at once';
+COMMENT ON FUNCTION audit_log._index_transactions() IS 'makes the indexes of audit_log.transaction by xid and by the row continued, if they can be made at once';
 SELECT audit_log._index_transactions();
 
 CREATE FUNCTION audit_log._note_cluster() RETURNS void
@@ -299,6 +301,67 @@ CREATE OR REPLACE FUNCTION audit_log._maintain(caller oid, keep interval, expire
     END
     $$;
 
+/* =============================================================== taking back */
+
+CREATE FUNCTION audit_log.undo_change(change_id bigint,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_undo_change';
+COMMENT ON FUNCTION audit_log.undo_change(bigint, boolean, boolean, boolean) IS
+    'takes one change back; returns what it writes, or with dry_run would write. Refuses where something has changed since, unless force';
+
+CREATE FUNCTION audit_log.undo_transaction(transaction_id bigint,
+        tables regclass[] DEFAULT NULL, record_ids text[] DEFAULT NULL, same_xid boolean DEFAULT false,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_undo_transaction';
+COMMENT ON FUNCTION audit_log.undo_transaction(bigint, regclass[], text[], boolean, boolean, boolean, boolean) IS
+    'takes the changes of a transaction back, with those of the rows that continue it; same_xid: of the whole database transaction; returns what it writes, or with dry_run would write. Refuses where something has changed since, unless force';
+
+CREATE FUNCTION audit_log.restore_row(table_name regclass, record_id text, moment timestamptz,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_restore_row';
+CREATE FUNCTION audit_log.restore_row(table_name regclass, record_id text, moment text,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_restore_row';
+COMMENT ON FUNCTION audit_log.restore_row(regclass, text, timestamptz, boolean, boolean, boolean) IS
+    'brings one record back to what it was then: writes, inserts or deletes its row; returns what it writes, or with dry_run would write';
+COMMENT ON FUNCTION audit_log.restore_row(regclass, text, text, boolean, boolean, boolean) IS
+    'brings one record back to what it was at a mark, or at a timestamp in text; returns what it writes, or with dry_run would write';
+
+CREATE FUNCTION audit_log.rollback_to(tables regclass[], moment timestamptz,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_rollback_to';
+CREATE FUNCTION audit_log.rollback_to(tables regclass[], moment text,
+        dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
+        OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
+    RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_rollback_to';
+COMMENT ON FUNCTION audit_log.rollback_to(regclass[], timestamptz, boolean, boolean, boolean) IS
+    'brings tables back to what they were then; nobody else writes them meanwhile. Returns what it writes, or with dry_run would write';
+COMMENT ON FUNCTION audit_log.rollback_to(regclass[], text, boolean, boolean, boolean) IS
+    'brings tables back to what they were at a mark, or at a timestamp in text; nobody else writes them meanwhile. Returns what it writes, or with dry_run would write';
+
+CREATE FUNCTION audit_log._taking_back(OUT pid integer, OUT phase text, OUT rows_done bigint, OUT rows_total bigint)
+    RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_taking_back';
+COMMENT ON FUNCTION audit_log._taking_back() IS 'how far sessions of this database have come in taking back, where the caller may see that';
+CREATE VIEW audit_log.taking_back WITH (security_barrier) AS
+    SELECT b.pid, b.phase, b.rows_done, b.rows_total FROM audit_log._taking_back() b;
+COMMENT ON VIEW audit_log.taking_back IS 'sessions that are taking something back now, and how far they have come';
+COMMENT ON COLUMN audit_log.taking_back.pid IS 'process id of the session';
+COMMENT ON COLUMN audit_log.taking_back.phase IS 'reading the log, reading rows, looking for conflicts, writing rows, firing triggers';
+COMMENT ON COLUMN audit_log.taking_back.rows_done IS 'rows of this phase that are done';
+COMMENT ON COLUMN audit_log.taking_back.rows_total IS 'rows that this phase has in all, NULL where that is not known';
+
 /* =================================================================== rights */
 
 CREATE OR REPLACE FUNCTION audit_log._reader_objects() RETURNS SETOF text
@@ -317,7 +380,14 @@ CREATE OR REPLACE FUNCTION audit_log._reader_objects() RETURNS SETOF text
             'FUNCTION audit_log.as_of_query(regclass, timestamptz)', 'FUNCTION audit_log.as_of_query(regclass, text)',
             'FUNCTION audit_log.diff(regclass, timestamptz, timestamptz)', 'FUNCTION audit_log.diff(regclass, text, text)',
             'FUNCTION audit_log.diff(regclass, text, timestamptz)', 'FUNCTION audit_log.diff(regclass, timestamptz, text)',
-            'FUNCTION audit_log.history(regclass, text)'])
+            'FUNCTION audit_log.history(regclass, text)',
+            'TABLE audit_log.taking_back',
+            'FUNCTION audit_log.undo_change(bigint, boolean, boolean, boolean)',
+            'FUNCTION audit_log.undo_transaction(bigint, regclass[], text[], boolean, boolean, boolean, boolean)',
+            'FUNCTION audit_log.restore_row(regclass, text, timestamptz, boolean, boolean, boolean)',
+            'FUNCTION audit_log.restore_row(regclass, text, text, boolean, boolean, boolean)',
+            'FUNCTION audit_log.rollback_to(regclass[], timestamptz, boolean, boolean, boolean)',
+            'FUNCTION audit_log.rollback_to(regclass[], text, boolean, boolean, boolean)'])
     $$;
 
 CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
@@ -354,7 +424,7 @@ BEGIN
         UNION ALL
         SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END || c.oid::pg_catalog.regclass
           FROM pg_catalog.pg_class c WHERE c.relnamespace = 'audit_log'::pg_catalog.regnamespace AND c.relkind IN ('r', 'v', 'S')
-           AND c.relname IN ('cluster', 'mark', 'marks')
+           AND c.relname IN ('cluster', 'mark', 'marks', 'taking_back')
         UNION ALL
         SELECT pg_catalog.unnest(ARRAY['OPERATOR CLASS audit_log.xid8_minmax_ops USING brin', 'OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin'])
     LOOP
@@ -368,7 +438,7 @@ BEGIN
         UNION
         SELECT DISTINCT 'TABLE ' || c.oid::pg_catalog.regclass, a.grantee
           FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a
-         WHERE c.relnamespace = 'audit_log'::pg_catalog.regnamespace AND c.relname IN ('cluster', 'mark', 'marks') AND a.grantee <> c.relowner
+         WHERE c.relnamespace = 'audit_log'::pg_catalog.regnamespace AND c.relname IN ('cluster', 'mark', 'marks', 'taking_back') AND a.grantee <> c.relowner
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', object.name,
             CASE WHEN object.grantee = 0 THEN 'PUBLIC'
@@ -382,7 +452,7 @@ BEGIN
                 UNION ALL SELECT audit_log._admin_objects(), 'audit_log.pause(regclass, text)') o (name, model),
                LATERAL (SELECT a.grantee, a.is_grantable FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
                          WHERE p.oid = o.model::pg_catalog.regprocedure AND a.grantee <> p.proowner) g
-         WHERE o.name = 'TABLE audit_log.marks'
+         WHERE o.name IN ('TABLE audit_log.marks', 'TABLE audit_log.taking_back')
             OR (o.name LIKE 'FUNCTION %' AND pg_catalog.substr(o.name, 10)::pg_catalog.regprocedure <> ALL (before))
     LOOP
         EXECUTE pg_catalog.format('GRANT %s ON %s TO %s%s',
@@ -392,6 +462,9 @@ BEGIN
     END LOOP;
 END
 $$;
+
+/* functions in a view are called as whoever reads it; this one looks at his rights */
+GRANT EXECUTE ON FUNCTION audit_log._taking_back() TO PUBLIC;
 
 /* ==================================================================== dumps */
 

@@ -309,6 +309,23 @@ extern void al_fixed_leave(AlFixed *saved);
 /* what a type's output function needs, of whatever type */
 extern AlFixedNeed al_fixed_text_need(Oid typid);
 
+/*
+ * progress.c: how far taking back has come.
+ */
+typedef enum AlProgressPhase
+{
+	AL_PROGRESS_LOG,
+	AL_PROGRESS_ROWS,
+	AL_PROGRESS_CONFLICTS,
+	AL_PROGRESS_WRITING,
+	AL_PROGRESS_TRIGGERS
+} AlProgressPhase;
+
+extern void al_progress_begin(AlProgressPhase new_phase, int64 new_total);
+extern void al_progress_add(int64 rows);
+extern void al_progress_row(void);
+extern void al_progress_end(void);
+
 /* ---------------------------------------------------------------- layer 2 */
 
 /*
@@ -424,6 +441,8 @@ extern void al_session_force_new(void);
 extern bool al_session_is_highest(const char *user);
 extern void al_session_rise_above(const char *user, int64 id);
 extern void al_session_pass_id(int64 id);
+extern Jsonb *al_session_set_undoes(Jsonb *what);
+extern bool al_session_undoing(void);
 extern void al_session_end_transaction(void);
 extern void al_session_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_session_abort_sub(SubTransactionId subid);
@@ -1093,7 +1112,197 @@ extern AlVirtual *al_virtual_prepare(Relation rel);
 extern void al_virtual_compute(AlVirtual *virtual, TupleTableSlot *slot);
 extern void al_virtual_end(AlVirtual *virtual);
 
+/* -------------------------------------------------------------- layer 3.8 */
+
+/*
+ * plan.c: what taking back is to make of rows.
+ */
+typedef enum AlPlanAction
+{
+	AL_PLAN_NONE,
+	AL_PLAN_INSERT,
+	AL_PLAN_UPDATE,
+	AL_PLAN_DELETE
+} AlPlanAction;
+
+/* one change of a record that is to be taken back */
+typedef struct AlPlanStep
+{
+	AlAction	action;
+	Jsonb	   *changes;		/* by today's names */
+	Bitmapset  *columns;		/* captured then, today's attribute numbers */
+	Bitmapset  *lost;			/* there then, but not captured */
+	List	   *gone;			/* names of columns that it has, and the table has
+								 * not any more */
+	List	   *unreadable;		/* and of those whose type has another text now */
+	struct AlPlanStep *earlier;
+} AlPlanStep;
+
+typedef struct AlPlanTable AlPlanTable;
+
+/* one record */
+typedef struct AlPlanRow
+{
+	AlPlanTable *table;
+	int			no;				/* within the table */
+	const char *id;				/* where it is found now; NULL: nowhere */
+	struct AlPlanRow *same_id;	/* without a key rows may be equal */
+	const char *then_id;		/* its id when it is taken back */
+	const char *left_id;		/* id under which its steps have left it */
+	AlPlanStep *steps;			/* newest first */
+	AlPlanStep **last;			/* where an earlier one goes */
+	bool		gone;			/* deleted since */
+	bool		wanted;			/* not filtered out */
+	int64		by;				/* the newest transaction that changed it since,
+								 * 0: none */
+	bool		undone;			/* steps are taken back, conflicts are looked for */
+
+	/* the row now */
+	bool		present;
+	HeapTuple	tuple;
+	Oid			tableoid;
+	Jsonb	   *before;
+
+	/* the row that it is to be */
+	bool		known;			/* aim is given, not made by its steps */
+	Jsonb	   *aim;			/* NULL: none */
+	AlPlanAction action;
+	Bitmapset  *columns;		/* to be set */
+	HeapTuple	target;
+	bool		replace;		/* by DELETE and INSERT, which frees its keys */
+	Bitmapset  *park;			/* columns to be given other values in between */
+
+	List	   *conflicts;		/* char * */
+	bool		left_out;		/* cannot be written */
+} AlPlanRow;
+
+struct AlPlanTable
+{
+	Oid			relid;
+	int32		table_id;
+	char	   *name;			/* quoted and qualified, as statements have it */
+	Relation	rel;			/* open while there is a plan */
+	AlTable    *table;
+	int			nkeys;
+	AttrNumber *keys;
+	Bitmapset  *usable;			/* columns whose values the log has */
+	Bitmapset  *generated;
+	Bitmapset  *virtual;
+	Bitmapset  *lost;			/* those it has not, generated ones apart */
+	List	   *obstacles;		/* texts: what stands in the way of the table */
+	AlDecoder  *decoder;
+	AlPlanRow **rows;
+	int			nrows;
+	int			maxrows;
+	struct HTAB *by_id;			/* of rows, by id now */
+	int			ncolumns;		/* not dropped, in jsonb's key order */
+	struct AlPlanColumn *columns;
+	const char **parking;		/* by attribute number from 0: an expression for
+								 * values that no row has or gets; NULL: none yet */
+	bool		again;			/* a cascade may change what is written */
+};
+
+typedef struct AlPlan
+{
+	List	   *tables;			/* AlPlanTable *, in the order of their OIDs */
+	bool		force;
+	MemoryContext cxt;
+} AlPlan;
+
+extern AlPlanTable *al_plan_add_table(AlPlan *plan, Relation rel, AlTable *table,
+									  int32 table_id);
+extern AlPlanTable *al_plan_table(AlPlan *plan, Oid relid);
+extern AlPlanRow *al_plan_add_row(AlPlanTable *table, const char *id);
+extern AlPlanRow *al_plan_find_row(AlPlanTable *table, const char *id);
+extern void al_plan_move_row(AlPlanRow *row, const char *id);
+extern void al_plan_add_step(AlPlanRow *row, AlPlanStep *step);
+extern void al_plan_keep_wanted(AlPlanTable *table);
+extern char *al_plan_image_id(Jsonb *row, Jsonb **stripped);
+extern void al_plan_conflict(AlPlanRow *row, char *text);
+extern void al_plan_leave_out(AlPlanRow *row, char *text);
+extern void al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before);
+extern void al_plan_take_back(AlPlanRow *row);
+extern void al_plan_pair(AlPlanTable *table);
+extern void al_plan_decide(AlPlanRow *row);
+extern char *al_plan_try(void (*work) (void *arg), void *arg);
+extern void al_plan_decode(AlPlanTable *table);
+
+/* ------------------------------------------------------------- layer 3.85 */
+
+/*
+ * walk.c: changes of the log, newest first, to the rows of a plan.
+ */
+typedef struct AlWalk
+{
+	AlPlanTable *table;
+	AlStates   *states;
+	struct HTAB *positions;		/* of rows, by the id where the walk stands */
+	Bitmapset **captured;		/* of each state: today's attribute numbers */
+	Bitmapset **lost;			/* there then, but not captured */
+	int64		first;			/* the lowest id of the changes seen */
+	List	   *record_ids;		/* only rows that bear one of these, NIL: all */
+	bool		undone;			/* conflicts with later changes are looked for */
+	MemoryContext cxt;			/* the plan's */
+	MemoryContext scratch;
+} AlWalk;
+
+extern AlWalk *al_walk_make(AlPlan *plan, AlPlanTable *table, AlStates *states);
+extern void al_walk_change(AlWalk *walk, const AlLogChange *change);
+extern void al_walk_end(AlWalk *walk);
+
+/* -------------------------------------------------------------- layer 3.9 */
+
+/*
+ * rowset.c: rows of a plan as a relation that statements read.
+ */
+typedef struct AlRowset
+{
+	AlPlanTable *table;
+	TupleDesc	desc;
+	char	   *name;			/* quoted, like all names */
+	char	   *no;
+	char	   *tableoid;
+	char	   *tid;
+	char	  **keys;			/* of the row now */
+	char	  **columns;		/* by attribute number from 0; NULL where
+								 * dropped: of the row to be */
+	AttrNumber *attnums;		/* in desc, of columns */
+	struct Tuplestorestate *store;
+	int64		nrows;
+} AlRowset;
+
+extern AlRowset *al_rowset_make(AlPlanTable *table, const char *name);
+extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present);
+extern void al_rowset_add_key(AlRowset *rowset, AlPlanRow *row, const Datum *values,
+							  const bool *nulls);
+extern void al_rowset_register(AlRowset *rowset);
+extern void al_rowset_free(AlRowset *rowset);
+extern char *al_rowset_same_row(AlRowset *rowset, const char *row, const char *set);
+
+/*
+ * run.c: statements, as the user would have run them, or as a table's owner.
+ */
+extern Snapshot al_run_snapshot(void);
+extern uint64 al_run(const char *sql, bool writes);
+extern uint64 al_run_as(Oid role, const char *sql);
+
 /* ---------------------------------------------------------------- layer 4 */
+
+/*
+ * present.c: the rows of a plan as they stand now.
+ */
+extern char *al_present_record_id(AlPlanTable *table, const char *id);
+extern void al_present_find(AlPlan *plan, AlPlanTable *table, bool lock);
+
+/*
+ * obstacle.c: keys that are taken, parents that are missing.
+ */
+extern void al_obstacle_find(AlPlan *plan);
+
+/*
+ * rewrite.c: writes what a plan is about.
+ */
+extern void al_rewrite(AlPlan *plan, bool user_triggers);
 
 /*
  * truncate.c: whole tables.

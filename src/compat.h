@@ -128,4 +128,32 @@
 #define AL_DOMAIN_HAS_CONSTRAINTS(type) DomainHasConstraints(type)
 #endif
 
+/* one session's entry among those of all, from 1 */
+#if PG_VERSION_NUM >= 160000
+#define AL_BACKEND_STATUS(i) pgstat_get_local_beentry_by_index(i)
+#else
+#define AL_BACKEND_STATUS(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+
+/* 16 made one function of those that ask who owns an object */
+#if PG_VERSION_NUM >= 160000
+#define AL_OWNS_TABLE(relid, role) object_ownercheck(RelationRelationId, (relid), (role))
+#else
+#define AL_OWNS_TABLE(relid, role) pg_class_ownercheck((relid), (role))
+#endif
+
+/* 18 has foreign keys that are not enforced */
+#if PG_VERSION_NUM >= 180000
+#define AL_CONSTRAINT_ENFORCED(constraint) ((constraint)->conenforced)
+#else
+#define AL_CONSTRAINT_ENFORCED(constraint) (true)
+#endif
+
+/* 18 has foreign keys of periods, which no single row need hold */
+#if PG_VERSION_NUM >= 180000
+#define AL_CONSTRAINT_PERIOD(constraint) ((constraint)->conperiod)
+#else
+#define AL_CONSTRAINT_PERIOD(constraint) (false)
+#endif
+
 #endif							/* AUDIT_LOG_COMPAT_H */

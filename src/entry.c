@@ -156,8 +156,11 @@ void
 al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action, CommandId command,
 				   TupleTableSlot *old, TupleTableSlot *new, AlVersionLook *look)
 {
-	/* a row that is only read has nobody who claims to have written it */
-	bool		claims = action == AL_INSERT || action == AL_UPDATE;
+	/*
+	 * A row that is only read has nobody who claims to have written it, and in
+	 * one that is taken back to what it was stands who wrote it then.
+	 */
+	bool		claims = (action == AL_INSERT || action == AL_UPDATE) && !al_session_undoing();
 	const char *user = al_session_user(claims ? al_row_user(table, new) : NULL);
 
 	Assert(table->table_id != 0);
@@ -187,6 +190,8 @@ log_change(AlTable *table, AlAction action, TupleTableSlot *old,
 	AlEntry		entry;
 	AlVersionLook look = {0};
 	bool		versioned = table->settings->versioned && action != AL_SNAPSHOT;
+
+	al_progress_row();
 
 	/* first what changed: an UPDATE of nothing leaves no trace at all */
 	if (action == AL_UPDATE)

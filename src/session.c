@@ -33,6 +33,7 @@ typedef struct TransactionRow
 	const char *user;			/* NULL: none */
 	Oid			role;
 	const char *context;		/* the setting's text */
+	Jsonb	   *undoes;			/* NULL: nothing */
 	SubTransactionId forced;	/* force_new that it answered */
 	struct TransactionRow *older;
 } TransactionRow;
@@ -50,6 +51,9 @@ static int64 given_id = 0;		/* what transaction_id() returned last */
  */
 static bool outgrown = false;
 static int64 floor_id = 0;		/* the next row's id must be higher */
+
+/* what the changes take back that are made now, NULL outside of taking back */
+static Jsonb *undoes = NULL;
 
 /* the setting audit_log.context, parsed; valid while the text is the same */
 static char *context_text = NULL;
@@ -276,11 +280,20 @@ context_setting(void)
 }
 
 static bool
+same_json(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
+}
+
+static bool
 row_holds(const char *user)
 {
 	return in_force != NULL && force_new == InvalidSubTransactionId && !outgrown &&
 		in_force->role == GetOuterUserId() &&
 		same_text(in_force->user, user) &&
+		same_json(in_force->undoes, undoes) &&
 		strcmp(in_force->context, context_setting()) == 0;
 }
 
@@ -340,7 +353,10 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 		values[Anum_al_transaction_context - 1] = JsonbPGetDatum(context);
 	else
 		nulls[Anum_al_transaction_context - 1] = true;
-	nulls[Anum_al_transaction_undoes - 1] = true;
+	if (undoes)
+		values[Anum_al_transaction_undoes - 1] = JsonbPGetDatum(undoes);
+	else
+		nulls[Anum_al_transaction_undoes - 1] = true;
 }
 
 /*
@@ -421,6 +437,7 @@ al_session_row_written(int64 id, const char *user)
 	row->user = user ? pstrdup(user) : NULL;
 	row->role = GetOuterUserId();
 	row->context = pstrdup(context_setting());
+	row->undoes = undoes ? (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(undoes)) : NULL;
 	row->forced = force_new;
 	row->older = in_force;
 	in_force = row;
@@ -464,12 +481,33 @@ al_session_force_new(void)
 	given_id = 0;
 }
 
+/*
+ * What changes take back from here on, NULL for nothing; returns what it was, for
+ * whoever sets it back.  It must live until then; an error of the transaction
+ * ends it, too.
+ */
+Jsonb *
+al_session_set_undoes(Jsonb *what)
+{
+	Jsonb	   *former = undoes;
+
+	undoes = what;
+	return former;
+}
+
+bool
+al_session_undoing(void)
+{
+	return undoes != NULL;
+}
+
 /* ---- following the transaction ---- */
 
 void
 al_session_end_transaction(void)
 {
 	in_force = NULL;
+	undoes = NULL;
 	force_new = InvalidSubTransactionId;
 	outgrown = false;
 	floor_id = 0;

@@ -1,0 +1,1077 @@
+/*
+ * plan.c
+ *		What taking back is to make of rows: changes are taken back from the
+ *		row as it stands, and where that is no longer what they wrote there
+ *		is a conflict (design.md, section 7).
+ *
+ * A plan has tables, a table has rows, one for each record concerned.  It
+ * lives in a memory context of its own, in memory only: so the rows that are
+ * taken back at once, before and after, must fit there.
+ *
+ * No SPI, no snapshots: who makes a plan looks at tables and the log.  Functions
+ * of users are called for types and generated columns only.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/htup_details.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+
+#include "audit_log.h"
+
+typedef struct AlPlanColumn
+{
+	char	   *name;
+	int			namelen;
+	AttrNumber	attnum;
+} AlPlanColumn;
+
+typedef struct IdEntry
+{
+	const char *id;				/* hash key: pointer to the text */
+	AlPlanRow  *row;
+} IdEntry;
+
+static uint32
+hash_id(const void *key, Size size)
+{
+	const char *id = *(const char *const *) key;
+
+	(void) size;
+	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
+}
+
+static int
+match_id(const void *a, const void *b, Size size)
+{
+	(void) size;
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* ---- tables ---- */
+
+static int
+compare_columns(const void *a, const void *b)
+{
+	const AlPlanColumn *x = (const AlPlanColumn *) a;
+	const AlPlanColumn *y = (const AlPlanColumn *) b;
+
+	return al_jsonbuild_key_cmp(x->name, x->namelen, y->name, y->namelen);
+}
+
+static AttrNumber
+column_number(const AlPlanTable *table, const char *name, int namelen)
+{
+	AlPlanColumn key = {unconstify(char *, name), namelen, 0};
+	AlPlanColumn *found = bsearch(&key, table->columns, table->ncolumns,
+								  sizeof(AlPlanColumn), compare_columns);
+
+	return found ? found->attnum : InvalidAttrNumber;
+}
+
+static void
+fill_columns(AlPlanTable *table)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+
+	table->columns = palloc(sizeof(AlPlanColumn) * Max(desc->natts, 1));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		AlPlanColumn *column = &table->columns[table->ncolumns];
+
+		if (att->attisdropped)
+			continue;
+		column->name = pstrdup(NameStr(att->attname));
+		column->namelen = strlen(column->name);
+		column->attnum = att->attnum;
+		table->ncolumns++;
+		if (att->attgenerated != '\0')
+			table->generated = bms_add_member(table->generated, att->attnum);
+		if (AL_ATT_IS_VIRTUAL(att))
+			table->virtual = bms_add_member(table->virtual, att->attnum);
+	}
+	qsort(table->columns, table->ncolumns, sizeof(AlPlanColumn), compare_columns);
+}
+
+static void
+fill_usable(AlPlanTable *table)
+{
+	for (int i = 0; i < table->table->ncolumns; i++)
+		if (!table->table->columns[i].masked)
+			table->usable = bms_add_member(table->usable, table->table->columns[i].attnum);
+	for (int i = 0; i < table->ncolumns; i++)
+		if (!bms_is_member(table->columns[i].attnum, table->usable) &&
+			!bms_is_member(table->columns[i].attnum, table->generated))
+			table->lost = bms_add_member(table->lost, table->columns[i].attnum);
+}
+
+/* rel stays open as long as the plan is used. */
+AlPlanTable *
+al_plan_add_table(AlPlan *plan, Relation rel, AlTable *table, int32 table_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(plan->cxt);
+	AlPlanTable *added = palloc0(sizeof(AlPlanTable));
+	HASHCTL		ctl = {0};
+
+	added->relid = RelationGetRelid(rel);
+	added->table_id = table_id;
+	added->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											 RelationGetRelationName(rel));
+	added->rel = rel;
+	added->table = table;
+	fill_columns(added);
+	fill_usable(added);
+	added->nkeys = table->nkeys;
+	added->keys = palloc(sizeof(AttrNumber) * Max(table->nkeys, 1));
+	for (int i = 0; i < table->nkeys; i++)
+		added->keys[i] = table->keys[i]->attnum;
+	added->decoder = al_decode_prepare(RelationGetDescr(rel), plan->cxt);
+
+	ctl.keysize = sizeof(char *);
+	ctl.entrysize = sizeof(IdEntry);
+	ctl.hash = hash_id;
+	ctl.match = match_id;
+	ctl.hcxt = plan->cxt;
+	added->by_id = hash_create("audit_log plan", 256, &ctl,
+							   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	plan->tables = lappend(plan->tables, added);
+	MemoryContextSwitchTo(old);
+	return added;
+}
+
+AlPlanTable *
+al_plan_table(AlPlan *plan, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->tables)
+		if (((AlPlanTable *) lfirst(lc))->relid == relid)
+			return lfirst(lc);
+	return NULL;
+}
+
+/* ---- rows ---- */
+
+static void
+enter_id(AlPlanRow *row)
+{
+	bool		found;
+	IdEntry    *entry = hash_search(row->table->by_id, &row->id, HASH_ENTER, &found);
+
+	row->same_id = found ? entry->row : NULL;
+	entry->id = row->id;
+	entry->row = row;
+}
+
+static void
+leave_id(AlPlanRow *row)
+{
+	IdEntry    *entry = hash_search(row->table->by_id, &row->id, HASH_FIND, NULL);
+	AlPlanRow **link;
+
+	if (entry == NULL)
+		return;
+	for (link = &entry->row; *link != NULL && *link != row; link = &(*link)->same_id)
+		;
+	if (*link == NULL)
+		return;
+	*link = row->same_id;
+	if (entry->row != NULL)
+		entry->id = entry->row->id;
+	else
+		hash_search(row->table->by_id, &row->id, HASH_REMOVE, NULL);
+}
+
+/* A record; id is where its row is found now, NULL where there is none.  In plan memory. */
+AlPlanRow *
+al_plan_add_row(AlPlanTable *table, const char *id)
+{
+	AlPlanRow  *row = palloc0(sizeof(AlPlanRow));
+
+	if (table->nrows == table->maxrows)
+	{
+		table->maxrows = Max(64, table->maxrows * 2);
+		table->rows = table->rows == NULL ?
+			palloc(sizeof(AlPlanRow *) * table->maxrows) :
+			repalloc_huge(table->rows, sizeof(AlPlanRow *) * table->maxrows);
+	}
+	row->table = table;
+	row->last = &row->steps;
+	row->no = table->nrows;
+	table->rows[table->nrows++] = row;
+	if (id != NULL)
+	{
+		row->id = pstrdup(id);
+		row->then_id = row->left_id = row->id;
+		enter_id(row);
+	}
+	return row;
+}
+
+AlPlanRow *
+al_plan_find_row(AlPlanTable *table, const char *id)
+{
+	IdEntry    *entry = hash_search(table->by_id, &id, HASH_FIND, NULL);
+
+	return entry ? entry->row : NULL;
+}
+
+/* Its row is found under another id, or (NULL) not at all. */
+void
+al_plan_move_row(AlPlanRow *row, const char *id)
+{
+	if (row->id != NULL)
+		leave_id(row);
+	row->id = id ? pstrdup(id) : NULL;
+	if (id != NULL)
+		enter_id(row);
+}
+
+/* Steps come newest first. */
+void
+al_plan_add_step(AlPlanRow *row, AlPlanStep *step)
+{
+	*row->last = step;
+	row->last = &step->earlier;
+}
+
+/* Forgets the rows that are not wanted. */
+void
+al_plan_keep_wanted(AlPlanTable *table)
+{
+	int			n = 0;
+
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+
+		if (!row->wanted)
+		{
+			al_plan_move_row(row, NULL);
+			continue;
+		}
+		row->no = n;
+		table->rows[n++] = row;
+	}
+	table->nrows = n;
+}
+
+void
+al_plan_conflict(AlPlanRow *row, char *text)
+{
+	row->conflicts = lappend(row->conflicts, text);
+}
+
+void
+al_plan_leave_out(AlPlanRow *row, char *text)
+{
+	al_plan_conflict(row, text);
+	row->left_out = true;
+	row->action = AL_PLAN_NONE;
+}
+
+void
+al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before)
+{
+	row->present = true;
+	row->tuple = tuple;
+	row->tableoid = tableoid;
+	row->before = before;
+}
+
+/* ---- JSON objects ---- */
+
+/* pairs of an object to be, in jsonb's key order; they point into others */
+typedef struct Pairs
+{
+	int			n;
+	AlJsonWalk *pairs;			/* only key and value are used */
+} Pairs;
+
+static void
+add_pair(Pairs *pairs, const AlJsonWalk *walk)
+{
+	pairs->pairs[pairs->n++] = *walk;
+}
+
+static Jsonb *
+make_object(const Pairs *pairs)
+{
+	StringInfoData buf;
+	AlJsonFrame frame;
+
+	initStringInfo(&buf);
+	al_jsonbuild_init(&buf);
+	al_jsonbuild_object(&frame, &buf, pairs->n);
+	for (int i = 0; i < pairs->n; i++)
+		al_jsonbuild_key(&frame, pairs->pairs[i].key, pairs->pairs[i].keylen);
+	for (int i = 0; i < pairs->n; i++)
+		al_jsonbuild_value(&frame, &pairs->pairs[i].value);
+	al_jsonbuild_close(&frame, NULL);
+	return al_jsonbuild_finish(&buf);
+}
+
+static Pairs *
+room_for(Jsonb *a, Jsonb *b)
+{
+	Pairs	   *pairs = palloc(sizeof(Pairs));
+
+	pairs->n = 0;
+	pairs->pairs = palloc(sizeof(AlJsonWalk) *
+						  ((a ? JB_ROOT_COUNT(a) : 0) + (b ? JB_ROOT_COUNT(b) : 0) + 1));
+	return pairs;
+}
+
+static Jsonb *
+empty_object(void)
+{
+	return make_object(room_for(NULL, NULL));
+}
+
+/* The object without its members that are null: so INSERT and DELETE have it. */
+static Jsonb *
+without_nulls(Jsonb *object)
+{
+	Pairs	   *pairs = room_for(object, NULL);
+	AlJsonWalk	walk;
+
+	al_jsonwalk_begin(&walk, &object->root);
+	while (al_jsonwalk_next(&walk))
+		if (walk.value.kind != AL_NULL)
+			add_pair(pairs, &walk);
+	if (pairs->n == (int) JB_ROOT_COUNT(object))
+		return object;
+	return make_object(pairs);
+}
+
+/* A row itself as id, for tables without key. */
+char *
+al_plan_image_id(Jsonb *row, Jsonb **stripped)
+{
+	*stripped = without_nulls(row);
+	return JsonbToCString(NULL, &(*stripped)->root, VARSIZE(*stripped));
+}
+
+/* ---- taking one change back ---- */
+
+typedef struct Difference
+{
+	AlPlanRow  *row;
+	const AlPlanStep *step;
+	StringInfoData places;		/* that hold something else now */
+	StringInfoData dead;		/* and that cannot be led back */
+} Difference;
+
+static void
+add_place(StringInfo buf, const AlPlace *place)
+{
+	char	   *text = al_deltaread_place(place);
+
+	/* without the document's own sign: "column"."key" */
+	if (strncmp(text, "$.", 2) == 0)
+		text += 2;
+	appendStringInfo(buf, "%s%s", buf->len > 0 ? ", " : "", text);
+}
+
+static bool
+same_value(const AlValue *now, const AlValue *then, bool null_is_none)
+{
+	AlValue		null = {.kind = AL_NULL};
+
+	if (now == NULL && !null_is_none)
+		return then == NULL;
+	if (now == NULL)
+		now = &null;
+	if (then == NULL)
+		then = &null;
+	return al_jsonbuild_image_eq(now, then);
+}
+
+/*
+ * Compares what a delta has written with what there is now; now is NULL where
+ * there is nothing.  False where the delta cannot be taken back there: it
+ * changes keys of an object, and there is none.
+ */
+static bool
+compare_delta(Difference *difference, const AlValue *now, const AlValue *delta,
+			  const AlPlace *place)
+{
+	AlDelta		what;
+	AlJsonWalk	keys;
+	AlJsonWalk	there;
+	bool		whole = true;
+	bool		column = place->parent == NULL;
+
+	check_stack_depth();
+	al_deltaread_value(delta, place, &what);
+	switch (what.kind)
+	{
+		case AL_DELTA_ADDED:
+		case AL_DELTA_CHANGED:
+			if (!same_value(now, &what.new, column))
+				add_place(&difference->places, place);
+			return true;
+		case AL_DELTA_REMOVED:
+			if (now != NULL)
+				add_place(&difference->places, place);
+			return true;
+		case AL_DELTA_NESTED:
+			break;
+	}
+
+	if (now == NULL || !al_jsonwalk_is_object(now))
+	{
+		add_place(&difference->dead, place);
+		return false;
+	}
+	al_jsonwalk_begin(&keys, what.new.container);
+	al_jsonwalk_begin(&there, now->container);
+	al_jsonwalk_next(&there);
+	while (al_jsonwalk_next(&keys))
+	{
+		AlPlace		inner = {place, keys.key, keys.keylen};
+
+		while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
+			al_jsonwalk_next(&there);
+		if (!compare_delta(difference,
+						   there.key != NULL && al_jsonwalk_cmp(&there, &keys) == 0 ? &there.value : NULL,
+						   &keys.value, &inner))
+			whole = false;
+	}
+	return whole;
+}
+
+/* The delta without what cannot be led back from what there is now. */
+static Jsonb *
+without_dead(const AlValue *now, const JsonbContainer *delta)
+{
+	AlJsonWalk	keys;
+	AlJsonWalk	there;
+	Pairs		pairs = {0, palloc(sizeof(AlJsonWalk) * (JsonContainerSize(delta) + 1))};
+
+	check_stack_depth();
+	al_jsonwalk_begin(&keys, delta);
+	al_jsonwalk_begin(&there, now->container);
+	al_jsonwalk_next(&there);
+	while (al_jsonwalk_next(&keys))
+	{
+		AlJsonWalk	pair = keys;
+
+		if (al_jsonwalk_is_object(&keys.value))
+		{
+			while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
+				al_jsonwalk_next(&there);
+			if (there.key == NULL || al_jsonwalk_cmp(&there, &keys) != 0 ||
+				!al_jsonwalk_is_object(&there.value))
+				continue;
+			al_jsonbuild_from_root(&pair.value, without_dead(&there.value, keys.value.container));
+		}
+		add_pair(&pairs, &pair);
+	}
+	return make_object(&pairs);
+}
+
+static bool
+step_knows(const AlPlanStep *step, AttrNumber attnum)
+{
+	return bms_is_member(attnum, step->columns);
+}
+
+/* Is the column one whose value can be compared and written? */
+static bool
+is_own(const AlPlanTable *table, AttrNumber attnum)
+{
+	return attnum != InvalidAttrNumber && !bms_is_member(attnum, table->generated);
+}
+
+/* An UPDATE taken back from the row as it stands. */
+static Jsonb *
+take_back_update(Difference *difference, Jsonb *now, Jsonb *changes)
+{
+	AlPlanTable *table = difference->row->table;
+	Pairs	   *delta = room_for(changes, NULL);
+	AlJsonWalk	keys;
+	AlJsonWalk	there;
+	bool		whole = true;
+
+	al_jsonwalk_begin(&keys, &changes->root);
+	al_jsonwalk_begin(&there, &now->root);
+	al_jsonwalk_next(&there);
+	while (al_jsonwalk_next(&keys))
+	{
+		AlPlace		place = {NULL, keys.key, keys.keylen};
+		AttrNumber	attnum = column_number(table, keys.key, keys.keylen);
+		const AlValue *value;
+
+		while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
+			al_jsonwalk_next(&there);
+		if (attnum != InvalidAttrNumber && !is_own(table, attnum))
+			continue;
+		value = there.key != NULL && al_jsonwalk_cmp(&there, &keys) == 0 ? &there.value : NULL;
+		if (attnum != InvalidAttrNumber && !compare_delta(difference, value, &keys.value, &place))
+			whole = false;
+		add_pair(delta, &keys);
+	}
+	changes = make_object(delta);
+	if (!whole)
+	{
+		AlValue		root;
+
+		al_jsonbuild_from_root(&root, now);
+		changes = without_dead(&root, &changes->root);
+	}
+	return without_nulls(al_patch_apply(now, changes, true));
+}
+
+/* Where two rows differ, in columns that were captured with the step. */
+static void
+compare_rows(Difference *difference, Jsonb *now, Jsonb *then)
+{
+	AlPlanTable *table = difference->row->table;
+	AlJsonWalk	a;
+	AlJsonWalk	b;
+	int			cmp = 0;
+
+	al_jsonwalk_begin(&a, &now->root);
+	al_jsonwalk_begin(&b, &then->root);
+	for (;;)
+	{
+		AlJsonWalk *at;
+		AttrNumber	attnum;
+
+		if (cmp <= 0)
+			al_jsonwalk_next(&a);
+		if (cmp >= 0)
+			al_jsonwalk_next(&b);
+		if (a.key == NULL && b.key == NULL)
+			return;
+		cmp = al_jsonwalk_cmp(&a, &b);
+		at = cmp <= 0 ? &a : &b;
+		attnum = column_number(table, at->key, at->keylen);
+		if (!is_own(table, attnum) || !step_knows(difference->step, attnum))
+			continue;
+		if (!same_value(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true))
+		{
+			AlPlace		place = {NULL, at->key, at->keylen};
+
+			add_place(&difference->places, &place);
+		}
+	}
+}
+
+static char *
+since(const AlPlanRow *row)
+{
+	return row->by != 0 ? psprintf("changed since (by transaction %lld)", (long long) row->by) :
+		pstrdup("changed since");
+}
+
+static void
+report_difference(Difference *difference)
+{
+	AlPlanRow  *row = difference->row;
+
+	if (difference->places.len > 0 && row->undone)
+		al_plan_conflict(row, psprintf("%s: %s", since(row), difference->places.data));
+	if (difference->dead.len > 0)
+		al_plan_conflict(row, psprintf("%s: %s is no object any more, and is left as it is",
+									   since(row), difference->dead.data));
+}
+
+/*
+ * Takes the steps back, newest first, and sets the aim.  In plan memory.
+ */
+void
+al_plan_take_back(AlPlanRow *row)
+{
+	Jsonb	   *now = row->present ? row->before : NULL;
+
+	if (row->left_out || row->known)
+		return;
+	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+	{
+		Difference	difference = {.row = row,.step = step};
+
+		initStringInfo(&difference.places);
+		initStringInfo(&difference.dead);
+		if (step->action == AL_DELETE)
+		{
+			if (now != NULL && row->undone)
+				al_plan_conflict(row, psprintf("%s: the row is there again", since(row)));
+			now = without_nulls(step->changes);
+			continue;
+		}
+		if (now == NULL)
+		{
+			al_plan_leave_out(row, psprintf("%s: the row is gone", since(row)));
+			return;
+		}
+		if (step->action == AL_UPDATE)
+			now = take_back_update(&difference, now, step->changes);
+		else
+		{
+			compare_rows(&difference, now, without_nulls(step->changes));
+			now = NULL;
+		}
+		report_difference(&difference);
+	}
+	row->aim = now;
+}
+
+/* ---- which row becomes which ---- */
+
+/* The row's part that is now goes to another one, and the other's to it. */
+static void
+swap_present(AlPlanRow *a, AlPlanRow *b)
+{
+	AlPlanRow	swap = *a;
+
+	a->id = b->id;
+	a->present = b->present;
+	a->tuple = b->tuple;
+	a->tableoid = b->tableoid;
+	a->before = b->before;
+	b->id = swap.id;
+	b->present = swap.present;
+	b->tuple = swap.tuple;
+	b->tableoid = swap.tableoid;
+	b->before = swap.before;
+}
+
+/* Of a table without key: a row that would be deleted serves as one to be inserted. */
+static void
+pair_images(AlPlanTable *table)
+{
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+		AlPlanRow  *other;
+		Jsonb	   *stripped;
+
+		if (row->present || row->aim == NULL || row->left_out)
+			continue;
+		other = al_plan_find_row(table, al_plan_image_id(row->aim, &stripped));
+		while (other != NULL && (!other->present || other->aim != NULL || other->left_out))
+			other = other->same_id;
+		if (other == NULL)
+			continue;
+		leave_id(other);
+		swap_present(row, other);
+		enter_id(row);
+	}
+}
+
+/*
+ * A row whose key is there now and then is written under that key, whichever
+ * record it was: so no key is deleted or changed that a row is to have, and
+ * actions of foreign keys hit no child that is written.  What is left are keys
+ * that no row has then, and keys that none has now: a record whose key was
+ * changed from the one to the other gets it back by an UPDATE, so that its
+ * children stay its own.
+ */
+void
+al_plan_pair(AlPlanTable *table)
+{
+	if (table->nkeys == 0)
+	{
+		pair_images(table);
+		return;
+	}
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+
+		/* the row with its key, once found, leaves it for no other */
+		while (row->aim != NULL && !row->left_out && row->then_id != NULL &&
+			   !(row->present && strcmp(row->id, row->then_id) == 0))
+		{
+			AlPlanRow  *other = al_plan_find_row(table, row->then_id);
+
+			if (other == NULL || other == row || !other->present || other->left_out)
+				break;
+			if (row->id != NULL)
+				leave_id(row);
+			leave_id(other);
+			swap_present(row, other);
+			enter_id(row);
+			if (other->id != NULL)
+				enter_id(other);
+		}
+	}
+}
+
+/* ---- what is to be done ---- */
+
+static void
+add_names(AlPlanRow *row, List *names, const char *one, const char *more)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	if (names == NIL)
+		return;
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, list_length(names) == 1 ? "column" : "columns");
+	foreach(lc, names)
+		appendStringInfo(&buf, "%s \"%s\"", lc == list_head(names) ? "" : ",", (char *) lfirst(lc));
+	appendStringInfo(&buf, " %s", list_length(names) == 1 ? one : more);
+	al_plan_conflict(row, buf.data);
+}
+
+static List *
+add_new_names(List *names, List *more)
+{
+	ListCell   *lc;
+
+	foreach(lc, more)
+	{
+		ListCell   *known;
+		bool		found = false;
+
+		foreach(known, names)
+			found |= strcmp(lfirst(known), lfirst(lc)) == 0;
+		if (!found)
+			names = lappend(names, lfirst(lc));
+	}
+	return names;
+}
+
+/* What the log had of columns that are gone, and columns that it never had. */
+static void
+report_columns(AlPlanRow *row)
+{
+	AlPlanTable *table = row->table;
+	List	   *gone = NIL;
+	List	   *unreadable = NIL;
+	List	   *lost_names = NIL;
+	Bitmapset  *lost = NULL;
+	int			attnum = -1;
+
+	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+	{
+		/* of a row that was inserted nothing is put back */
+		if (step->action == AL_INSERT)
+			continue;
+		gone = add_new_names(gone, step->gone);
+		unreadable = add_new_names(unreadable, step->unreadable);
+		lost = bms_add_members(lost, step->lost);
+		lost = bms_add_members(lost, bms_intersect(table->lost, step->columns));
+	}
+	add_names(row, gone, "is gone", "are gone");
+	add_names(row, unreadable, "has another type, which does not read the former value",
+			  "have other types, which do not read the former values");
+	while ((attnum = bms_next_member(lost, attnum)) >= 0)
+		lost_names = lappend(lost_names, NameStr(TupleDescAttr(RelationGetDescr(table->rel), attnum - 1)->attname));
+	add_names(row, lost_names, "is not in the log, and is not restored",
+			  "are not in the log, and are not restored");
+}
+
+/*
+ * Which columns differ between the row and its aim, and can be set.  The aim is
+ * brought to what the row will be: columns that are not set keep their value.
+ */
+static void
+compare_with_aim(AlPlanRow *row, Bitmapset *known)
+{
+	AlPlanTable *table = row->table;
+	Jsonb	   *before = row->present ? row->before : empty_object();
+	Pairs	   *result = room_for(before, row->aim);
+	AlJsonWalk	a;
+	AlJsonWalk	b;
+	int			cmp = 0;
+
+	al_jsonwalk_begin(&a, &before->root);
+	al_jsonwalk_begin(&b, &row->aim->root);
+	for (;;)
+	{
+		AlJsonWalk *at;
+		AttrNumber	attnum;
+		bool		differs;
+
+		if (cmp <= 0)
+			al_jsonwalk_next(&a);
+		if (cmp >= 0)
+			al_jsonwalk_next(&b);
+		if (a.key == NULL && b.key == NULL)
+			break;
+		cmp = al_jsonwalk_cmp(&a, &b);
+		at = cmp <= 0 ? &a : &b;
+		attnum = column_number(table, at->key, at->keylen);
+		differs = !same_value(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true);
+
+		if (attnum == InvalidAttrNumber)
+			continue;			/* is reported by its step */
+		if (bms_is_member(attnum, table->generated))
+		{
+			/* computed anew; until then what the log says */
+			if (cmp >= 0)
+				add_pair(result, &b);
+		}
+		else if (!bms_is_member(attnum, known))
+		{
+			if (cmp <= 0)
+				add_pair(result, &a);
+		}
+		else
+		{
+			if (differs)
+				row->columns = bms_add_member(row->columns, attnum);
+			if (cmp >= 0)
+				add_pair(result, &b);
+		}
+	}
+	row->aim = make_object(result);
+}
+
+/* The columns whose values in the aim are the row's own. */
+static Bitmapset *
+known_columns(const AlPlanRow *row)
+{
+	Bitmapset  *known = bms_difference(row->table->usable, row->table->generated);
+
+	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+		if (step->action == AL_DELETE)
+			known = bms_int_members(known, step->columns);
+	return known;
+}
+
+/* From the row as it stands to what is to be done with it.  In plan memory. */
+void
+al_plan_decide(AlPlanRow *row)
+{
+	Bitmapset  *known;
+
+	if (row->left_out)
+		return;
+	if (row->aim == NULL)
+	{
+		row->action = row->present ? AL_PLAN_DELETE : AL_PLAN_NONE;
+		return;
+	}
+	known = known_columns(row);
+	compare_with_aim(row, known);
+	if (!row->present)
+	{
+		row->action = AL_PLAN_INSERT;
+		/* those that are NULL, too; one that was added since gets its default */
+		row->columns = known;
+	}
+	else if (!bms_is_empty(row->columns))
+		row->action = AL_PLAN_UPDATE;
+	report_columns(row);
+}
+
+/* ---- values ---- */
+
+/* The aim as a row of the table. */
+static void
+decode_row(AlPlanRow *row)
+{
+	AlPlanTable *table = row->table;
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	Datum	   *decoded = palloc(sizeof(Datum) * desc->natts);
+	bool	   *decoded_nulls = palloc(sizeof(bool) * desc->natts);
+	Pairs	   *pairs = room_for(row->aim, NULL);
+	AlJsonWalk	walk;
+	int			attnum = -1;
+
+	if (row->present)
+		heap_deform_tuple(row->tuple, desc, values, nulls);
+	else
+		memset(nulls, true, sizeof(bool) * desc->natts);
+
+	/* generated ones are computed anew; until then they serve to find obstacles */
+	al_jsonwalk_begin(&walk, &row->aim->root);
+	while (al_jsonwalk_next(&walk))
+	{
+		AttrNumber	number = column_number(table, walk.key, walk.keylen);
+
+		if (bms_is_member(number, row->columns) ||
+			(bms_is_member(number, table->generated) &&
+			 !bms_is_member(number, table->virtual)))
+			add_pair(pairs, &walk);
+	}
+	al_decode_columns(table->decoder, make_object(pairs), decoded, decoded_nulls);
+	while ((attnum = bms_next_member(row->columns, attnum)) >= 0)
+	{
+		values[attnum - 1] = decoded[attnum - 1];
+		nulls[attnum - 1] = decoded_nulls[attnum - 1];
+	}
+	attnum = -1;
+	while ((attnum = bms_next_member(table->generated, attnum)) >= 0)
+	{
+		values[attnum - 1] = decoded[attnum - 1];
+		nulls[attnum - 1] = decoded_nulls[attnum - 1];
+	}
+	row->target = heap_form_tuple(desc, values, nulls);
+}
+
+static bool
+to_be_decoded(const AlPlanRow *row)
+{
+	return row->target == NULL &&
+		(row->action == AL_PLAN_INSERT || row->action == AL_PLAN_UPDATE);
+}
+
+static void
+decode_rows(void *arg)
+{
+	AlPlanTable *table = arg;
+	AlFixed		saved;
+
+	/* once for all rows */
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		for (int i = 0; i < table->nrows; i++)
+			if (to_be_decoded(table->rows[i]))
+				decode_row(table->rows[i]);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
+static void
+decode_first(void *arg)
+{
+	AlPlanTable *table = arg;
+
+	for (int i = 0; i < table->nrows; i++)
+		if (to_be_decoded(table->rows[i]))
+		{
+			decode_row(table->rows[i]);
+			return;
+		}
+}
+
+/*
+ * Runs work(arg); returns the message of what it raised, NULL where it did not.
+ * For what users' types do with old values: in a subtransaction, since nobody
+ * knows what that was.
+ */
+char *
+al_plan_try(void (*work) (void *arg), void *arg)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile message = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		/* a cancel, or a lack of memory, is no value's fault */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+			ReThrowError(error);
+		message = pstrdup(error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return message;
+}
+
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline Jsonb *
+as_logged(AlPlanTable *table, TupleTableSlot *slot)
+{
+	AlEntry		entry;
+	AlFixed		saved;
+
+	al_fixed_enter(&saved, table->table->need);
+	PG_TRY();
+	{
+		al_row_whole(table->table, slot, &entry);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return entry.changes;
+}
+
+/*
+ * Stored generated columns as they will be, so that what is shown is what is
+ * written, and keys over them can be looked at.  In the session's own settings:
+ * their functions are the user's.
+ */
+static void
+compute_generated(AlPlanTable *table)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *info = makeNode(ResultRelInfo);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+
+	InitResultRelInfo(info, table->rel, 0, NULL, 0);
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+
+		if (row->target == NULL || row->left_out)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreHeapTuple(row->target, slot, false);
+		ExecComputeStoredGenerated(info, estate, slot, CMD_INSERT);
+		row->target = ExecCopySlotHeapTuple(slot);
+		ResetPerTupleExprContext(estate);
+		row->aim = as_logged(table, slot);
+		ExecClearTuple(slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	FreeExecutorState(estate);
+}
+
+/*
+ * Gives each row to be written its values.  What a type does not take any more
+ * is a conflict of its row; since looking for it costs a subtransaction a row,
+ * all are tried at once first.  In plan memory.
+ */
+void
+al_plan_decode(AlPlanTable *table)
+{
+	bool		all = al_plan_try(decode_rows, table) == NULL;
+
+	for (int i = 0; i < table->nrows && !all; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+		char	   *message;
+
+		if (!to_be_decoded(row))
+			continue;
+		message = al_plan_try(decode_first, table);
+		if (message != NULL)
+			al_plan_leave_out(row, psprintf("a value cannot be read any more: %s", message));
+	}
+	if (!bms_equal(table->generated, table->virtual))
+		compute_generated(table);
+}
