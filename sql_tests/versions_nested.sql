@@ -136,7 +136,6 @@ BEGIN
 END $$;
 CREATE FUNCTION not_immutable(int, int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN versions_nested.change_next($1, $2); END $$;
 CREATE INDEX own_rows_evaluated ON own_rows_version (not_immutable(id, v));
-SELECT audit_log.set_context('outer');
 UPDATE own_rows SET v = 11;
 REINDEX INDEX CONCURRENTLY own_rows_version_pkey;
 UPDATE own_rows SET v = 21;
