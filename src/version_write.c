@@ -405,6 +405,7 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 		al_version_flush();
 		change = NULL;
 	}
+
 	old = MemoryContextSwitchTo(al_buffer_memory(&buffer));
 	tuple = row ? heap_copytuple(row) : make_row(versions, slot);
 	MemoryContextSwitchTo(old);
