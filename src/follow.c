@@ -756,6 +756,7 @@ audit_log_follow(PG_FUNCTION_ARGS)
 	Trigger    *trigger;
 	AlSettings *settings;
 	List	   *former;
+	bool		masked;
 
 	if (rel == NULL)
 		PG_RETURN_BOOL(false);
@@ -772,6 +773,7 @@ audit_log_follow(PG_FUNCTION_ARGS)
 	settings = al_settings_parse(trigger->tgnargs, trigger->tgargs,
 								 RelationGetRelationName(rel));
 	former = former_columns(rel, settings);
+	masked = settings->mask != NIL;
 	if (former != NIL)
 	{
 		List	   *relids = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
@@ -794,9 +796,10 @@ audit_log_follow(PG_FUNCTION_ARGS)
 
 	/*
 	 * A table of which nothing is known yet is registered by its first change,
-	 * not here: while a dump is restored, its row may be about to come.
+	 * not here: while a dump is restored, its row may be about to come.  Nor is
+	 * the key made here that a dump does not carry.
 	 */
-	if (former == NIL)
+	if (former == NIL || (masked && al_mask_fingerprint() == NULL))
 		PG_RETURN_BOOL(true);
 
 	/* the relation's triggers may be others now */

@@ -83,6 +83,12 @@ CREATE TABLE rows.keys (id int, code text NOT NULL UNIQUE, x int NOT NULL, PRIMA
 CREATE TABLE rows.child (x text) INHERITS (rows.mine);
 SELECT audit_log.enable('rows.keys', versioned => true, always => true);
 SELECT audit_log.enable('rows.child');
+CREATE TABLE rows.masked (id int PRIMARY KEY, secret text);
+CREATE TABLE rows.masked_key (secret text PRIMARY KEY);
+SELECT audit_log.enable('rows.masked', mask => '{secret}');
+SELECT audit_log.enable('rows.masked_key', mask => '{secret}');
+INSERT INTO rows.masked VALUES (1, 'a');
+INSERT INTO rows.masked_key VALUES ('a');
 INSERT INTO rows.keys SELECT i, i, 5 FROM generate_series(1, 5) i;
 INSERT INTO rows.parts SELECT i, 1 + i % 2, 'v' FROM generate_series(1, 10) i;
 END
