@@ -121,4 +121,25 @@ INSERT INTO outer_rows SELECT g, g FROM generate_series(1, 40) g;
 SELECT (SELECT count(*) FROM outer_rows_version) AS outer_versions, count(*) AS inner_rows,
        (SELECT count(DISTINCT id) FROM inner_rows_version) AS inner_records FROM inner_rows;
 SELECT * FROM audit_log.check() WHERE relation LIKE 'versions_nested%';
+-- one whose function changes the very records that are written, also when the key's index is the newer of both
+CREATE TABLE own_rows (id int PRIMARY KEY, v int);
+DO $$ BEGIN PERFORM audit_log.enable('own_rows', versioned => true); END $$;
+INSERT INTO own_rows SELECT g, 0 FROM generate_series(1, 1500) g;
+CREATE FUNCTION change_next(record int, value int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+  IF value % 10 = 1 AND record % 100 < 3 THEN
+    PERFORM audit_log.set_context('inner');
+    UPDATE versions_nested.own_rows SET v = value + 1 WHERE id IN (record - 1, record, record + 1) AND v = value;
+    PERFORM audit_log.set_context('outer');
+  END IF;
+  RETURN value;
+END $$;
+CREATE FUNCTION not_immutable(int, int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN versions_nested.change_next($1, $2); END $$;
+CREATE INDEX own_rows_evaluated ON own_rows_version (not_immutable(id, v));
+UPDATE own_rows SET v = 11;
+REINDEX INDEX CONCURRENTLY own_rows_version_pkey;
+UPDATE own_rows SET v = 21;
+SELECT t.*, x.v FROM own_rows t LEFT JOIN own_rows_version x ON x.id = t.id AND x.end_transaction_id IS NULL WHERE t.v IS DISTINCT FROM x.v;
+SELECT v.v, x.user_id, count(*) FROM own_rows_version v JOIN audit_log.transaction x ON x.id = v.transaction_id WHERE v.v % 10 = 2 GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM audit_log.check() WHERE relation LIKE 'versions_nested%';
 DROP SCHEMA versions_nested CASCADE;

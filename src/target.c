@@ -116,11 +116,16 @@ is_summary(Relation index)
 	return true;
 }
 
-/* Everything about rel that stays; in the target's own memory. */
+/*
+ * Everything about rel that stays; in the target's own memory.  Indexes that
+ * evaluate nothing come first: what the others evaluate may look for the very
+ * rows of the batch.
+ */
 static void
 prepare(AlTarget *target, Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
+	int			nplain = 0;
 	ListCell   *lc;
 
 	target->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
@@ -129,8 +134,13 @@ prepare(AlTarget *target, Relation rel)
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
-		TargetIndex *place = &target->indexes[target->nindexes++];
+		bool		evaluates = RelationGetIndexExpressions(index) != NIL ||
+			RelationGetIndexPredicate(index) != NIL;
+		TargetIndex *place = &target->indexes[evaluates ? target->nindexes : nplain++];
 
+		memmove(place + 1, place,
+				(char *) &target->indexes[target->nindexes++] - (char *) place);
+		memset(place, 0, sizeof(TargetIndex));
 		place->relid = lfirst_oid(lc);
 		place->index = BuildIndexInfo(index);
 		if (place->index->ii_Predicate)
@@ -375,7 +385,8 @@ insert_one(AlTarget *target, TargetIndex *index, TupleTableSlot *slot)
 /*
  * Of rows that follow each other on one page only those with the least and the
  * greatest value of each column, and one NULL: what lies between adds nothing to
- * the summary of the page's range.
+ * the summary of the page's range.  And the first row of a page, by which an
+ * index with autosummarize sees that the range before it is complete.
  */
 static void
 insert_by_page(AlTarget *target, TargetIndex *index, TupleTableSlot **slots, int n)
@@ -388,6 +399,8 @@ insert_by_page(AlTarget *target, TargetIndex *index, TupleTableSlot **slots, int
 		Bitmapset  *extremes = NULL;
 		int			row = -1;
 
+		if (ItemPointerGetOffsetNumber(&slots[start]->tts_tid) == FirstOffsetNumber)
+			extremes = bms_make_singleton(0);
 		end = start + 1;
 		while (end < n && ItemPointerGetBlockNumber(&slots[end]->tts_tid) == block)
 			end++;

@@ -390,7 +390,6 @@ void
 al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present,
 			   const Datum *key, TupleTableSlot *slot, HeapTuple row, const AlEntry *entry)
 {
-	uint64		looked = record->looked;
 	uint32		hash = 0;
 	Change	   *change = NULL;
 	HeapTuple	tuple;
@@ -406,14 +405,6 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 		al_version_flush();
 		change = NULL;
 	}
-	if (change == NULL && al_buffer_is_full(&buffer))
-	{
-		uint64		before = al_version_writes;
-
-		al_version_flush();
-		if (looked == before)	/* this record was not among them */
-			looked = al_version_writes;
-	}
 
 	old = MemoryContextSwitchTo(al_buffer_memory(&buffer));
 	tuple = row ? heap_copytuple(row) : make_row(versions, slot);
@@ -426,7 +417,6 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 		change->transaction_id = entry->transaction_id;
 		change->timestamp = entry->timestamp;
 		change->record = *record;
-		change->record.looked = looked;
 		change->written = InvalidSubTransactionId;
 		change->hash = hash;
 		link_change(buffer.used - 1);
@@ -434,8 +424,12 @@ al_version_put(AlVersions *versions, const AlVersionRecord *record, bool present
 	change->versions = versions;
 	change->present = present;
 
-	/* where equal keys may look different, the next one could not be told */
-	if (!versions->image_keys)
+	/*
+	 * Where equal keys may look different, the next one could not be told.  A
+	 * full buffer is not left to the next one either: what an index evaluates
+	 * may overtake that one when it has been found to be the latest.
+	 */
+	if (!versions->image_keys || al_buffer_is_full(&buffer))
 		al_version_flush();
 }
 

@@ -12,7 +12,7 @@ CREATE TABLE t (id int PRIMARY KEY, n int, note text, doc jsonb);
 CREATE TABLE part (id int, region int, n int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
 CREATE TABLE part_0 PARTITION OF part FOR VALUES IN (0);
 CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
-SELECT audit_log.enable('t');
+SELECT audit_log.enable('t', versioned => true);
 SELECT audit_log.enable('part');
 INSERT INTO t SELECT i, 0, 'x', '{}' FROM generate_series(1, 20000) i;
 CREATE TABLE measured (what text, own bigint, whole bigint);
@@ -107,5 +107,7 @@ is($node->sql("SELECT count(*) FROM audit_log.change c JOIN audit_log.tracked_ta
 cmp_ok($node->sql("SELECT coalesce(max(own), 0) FROM measured WHERE what = 'one statement, move'"), '<', 8 * $mb, 'moves: own memory stays below 8 MB');
 is($node->sql('SELECT count(*) FROM t FULL JOIN audit_log.rebuild(NULL::t) r ON t.id = r.id WHERE t.id IS NULL OR r.id IS NULL OR NOT t *= r'),
 	'0', 'the table is what its log says');
+is($node->sql('SELECT count(*) FROM t FULL JOIN (SELECT * FROM t_version WHERE end_transaction_id IS NULL AND operation_type <> 2) v ON t.id = v.id WHERE (t.n, t.note, t.doc) IS DISTINCT FROM (v.n, v.note, v.doc)'),
+	'0', 'and what its versions say');
 
 done_testing();
