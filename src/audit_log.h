@@ -1143,6 +1143,8 @@ struct AlPlanTable
 	struct HTAB *by_id;			/* of rows, by id now */
 	int			ncolumns;		/* not dropped, in jsonb's key order */
 	struct AlPlanColumn *columns;
+	MemoryContext cxt;			/* the plan's */
+	MemoryContext scratch;		/* of one row */
 	const char **parking;		/* by attribute number from 0: an expression for
 								 * values that no row has or gets; NULL: none yet */
 	bool		again;			/* a cascade may change what is written */
@@ -1164,8 +1166,8 @@ extern void al_plan_move_row(AlPlanRow *row, const char *id);
 extern void al_plan_add_step(AlPlanRow *row, AlPlanStep *step);
 extern void al_plan_keep_wanted(AlPlanTable *table);
 extern char *al_plan_image_id(Jsonb *row, Jsonb **stripped);
-extern void al_plan_conflict(AlPlanRow *row, char *text);
-extern void al_plan_leave_out(AlPlanRow *row, char *text);
+extern void al_plan_conflict(AlPlanRow *row, const char *text);
+extern void al_plan_leave_out(AlPlanRow *row, const char *text);
 extern void al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before);
 extern void al_plan_take_back(AlPlanRow *row);
 extern void al_plan_pair(AlPlanTable *table);
