@@ -1004,7 +1004,7 @@ extern void al_past_refuse(const AlPast *past);
 extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
 /* error, unless there is a reason why a row that its last change left is gone */
 extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
-extern void al_past_misfit(const AlPast *past, const char *detail) pg_attribute_noreturn();
+extern void al_past_misfit(const AlPast *past, const char *detail);
 /*
  * The record of a row as it is now; NULL: has not changed since.  The caller has
  * entered the settings that past->table needs (al_fixed_enter).
