@@ -61,8 +61,7 @@ SELECT audit_log._add_guard(t) FROM pg_catalog.unnest(ARRAY['audit_log.cluster',
 /*
  * The transactions that a mark's snapshot did not see, and those of an xid, are
  * found by a summary of the ranges of pages: nearly free to keep, since xids
- * ascend with the rows.  Making it waits for writers, so what they have written
- * before lies before the row of audit_log.cluster that is written next.
+ * ascend with the rows.
  */
 CREATE OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin;
 CREATE OPERATOR CLASS audit_log.xid8_minmax_ops FOR TYPE pg_catalog.xid8 USING brin FAMILY audit_log.xid8_minmax_ops AS
@@ -74,7 +73,34 @@ CREATE OPERATOR CLASS audit_log.xid8_minmax_ops FOR TYPE pg_catalog.xid8 USING b
     FUNCTION 4 pg_catalog.brin_minmax_union(internal, internal, internal);
 COMMENT ON OPERATOR FAMILY audit_log.xid8_minmax_ops USING brin IS 'least and greatest xid of a range of pages';
 COMMENT ON OPERATOR CLASS audit_log.xid8_minmax_ops USING brin IS 'least and greatest xid of a range of pages';
-CREATE INDEX transaction_xid_idx ON audit_log.transaction USING brin (xid audit_log.xid8_minmax_ops) WITH (autosummarize);
+/*
+ * Making it waits for writers, and keeps others waiting, so not for long: without
+ * it all is as it should be, but slower.
+ */
+CREATE FUNCTION audit_log._index_transactions() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        timeout text := current_setting('lock_timeout');
+    BEGIN
+        IF to_regclass('audit_log.transaction_xid_idx') IS NOT NULL THEN
+            RETURN;
+        END IF;
+        PERFORM set_config('lock_timeout', '2s', true);
+        CREATE INDEX transaction_xid_idx ON audit_log.transaction USING brin (xid audit_log.xid8_minmax_ops) WITH (autosummarize);
+        PERFORM set_config('lock_timeout', timeout, true);
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE NOTICE 'audit_log: index audit_log.transaction_xid_idx is left for later: the lock was not to be had'
+            USING HINT = 'CALL audit_log.maintain() makes it.';
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._index_transactions() IS 'makes the index of audit_log.transaction by xid, if it can be made at once';
+SELECT audit_log._index_transactions();
+
+CREATE FUNCTION audit_log._note_cluster() RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_note_cluster';
+COMMENT ON FUNCTION audit_log._note_cluster() IS 'notes this cluster in a log that was written before clusters were noted';
+SELECT audit_log._note_cluster() FROM audit_log.transaction_id_seq s WHERE s.is_called;
 
 CREATE FUNCTION audit_log._committed_at(xid pg_catalog.xid8) RETURNS timestamptz
     LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'audit_log_committed_at';
@@ -209,6 +235,66 @@ CREATE OR REPLACE FUNCTION audit_log._add_triggers(target regclass, arguments te
             EXECUTE format('ALTER TABLE ONLY %s ENABLE %s TRIGGER audit_log_row', member,
                 CASE WHEN always THEN 'ALWAYS' ELSE '' END);
             PERFORM audit_log._add_statement_triggers(member, always);
+        END LOOP;
+    END
+    $$;
+
+/* what was there, and the index that the update may have left out */
+CREATE OR REPLACE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    DECLARE
+        made integer;
+        partition record;
+        purged integer;
+        timeout text := current_setting('lock_timeout');
+    BEGIN
+        IF NOT audit_log._is_keeper(caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'only a superuser or the role that installed audit_log may maintain it';
+        END IF;
+        IF expired NOT IN ('detach', 'drop') OR expired IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('unknown expired %L', expired),
+                HINT = 'It is detach or drop.';
+        END IF;
+        IF keep < '1 month' THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = 'keep must be at least one month';
+        END IF;
+        made := audit_log._make_partitions(13);
+        RAISE NOTICE 'audit_log: % partitions made, % months ahead', made, audit_log._months_ahead();
+        PERFORM audit_log._index_transactions();
+
+        FOR partition IN
+            SELECT c.oid::regclass::text AS name, c.relname
+              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE i.inhparent = 'audit_log.change'::regclass AND c.relname ~ '^change_\d{4}_\d\d$'
+               AND to_timestamp(substr(c.relname, 8), 'YYYY_MM') + interval '1 month' <= clock_timestamp() - keep
+             ORDER BY c.relname
+        LOOP
+            BEGIN
+                -- what looks back past this must know that something is missing; read before
+                -- anything is locked, since a month that is over gets no more rows
+                EXECUTE format('SELECT count(audit_log._note_state(p.table_id, ''gap'', %L)) '
+                    'FROM (SELECT DISTINCT table_id FROM %s) p',
+                    jsonb_build_object('reason', 'history purged', 'partition', partition.name), partition.name)
+                    INTO purged;
+                -- writers queue behind us, so not for long; the parent first, as readers
+                -- and writers lock them
+                PERFORM set_config('lock_timeout', '2s', true);
+                LOCK TABLE ONLY audit_log.change IN ACCESS EXCLUSIVE MODE;
+                EXECUTE format('ALTER TABLE audit_log.change DETACH PARTITION %s', partition.name);
+                IF expired = 'drop' THEN
+                    EXECUTE format('DROP TABLE %s', partition.name);
+                END IF;
+                PERFORM set_config('lock_timeout', timeout, true);
+                RAISE NOTICE 'audit_log: % %, history of % tables', partition.name,
+                    CASE expired WHEN 'drop' THEN 'dropped' ELSE 'detached' END, purged;
+            EXCEPTION WHEN lock_not_available THEN
+                RAISE NOTICE 'audit_log: partition % and later ones are left for later: the lock was not to be had', partition.name;
+                EXIT;
+            END;
         END LOOP;
     END
     $$;

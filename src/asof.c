@@ -122,17 +122,14 @@ put_gone(Output *output)
 		if (record->image != NULL)
 		{
 			if (record->left < 0)
-				al_past_misfit(past, psprintf("A row is not there, but its last change left it: %.200s",
-											  JsonbToCString(NULL, &record->image->root,
-															 VARSIZE(record->image))));
+				al_past_missing(past, record);
 			for (int64 i = 0; i < record->left; i++)
 				put_past(output, record, NULL);
 		}
 		else if (record->id_now != NULL)
 		{
 			if (!record->seen)
-				al_past_misfit(past, psprintf("Record %s is not there, but its last change left it.",
-											  record->id_now));
+				al_past_missing(past, record);
 		}
 		else
 			put_past(output, record, NULL);

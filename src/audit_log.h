@@ -886,8 +886,12 @@ extern AlStates *al_states_read(Relation root);
 extern const AlState *al_states_at(const AlStates *states, int64 change_id);
 /* the state in force at a moment, NULL: none */
 extern const AlState *al_states_then(const AlStates *states, const AlMoment *moment);
-/* of AlObstacle *; NIL: the way is free */
-extern List *al_states_obstacles(const AlStates *states, const AlMoment *moment);
+/*
+ * of AlObstacle *; NIL: the way is free.  *went: partitions that had come empty
+ * since the moment have gone again, so that rows which have come since need not
+ * be there now
+ */
+extern List *al_states_obstacles(const AlStates *states, const AlMoment *moment, bool *went);
 extern void al_states_refuse(const AlStates *states, const AlMoment *moment, List *obstacles);
 /*
  * The first state between two changes (ids, the later may be PG_INT64_MAX: now)
@@ -896,6 +900,8 @@ extern void al_states_refuse(const AlStates *states, const AlMoment *moment, Lis
 extern const AlState *al_states_gap(const AlStates *states, int64 from_change_id, int64 to_change_id);
 /* today's columns that a state did not capture */
 extern Bitmapset *al_states_left_out(const AlState *state);
+/* do all changes name today's records by the texts of today's key? */
+extern bool al_states_same_ids(const AlStates *states);
 /* when the audit that is in force began, or would have */
 extern TimestampTz al_states_began(const AlStates *states);
 extern const AlPastColumn *al_states_column(const AlState *state, const char *name, int namelen);
@@ -928,6 +934,8 @@ typedef void (*AlLogCallback) (const AlLogChange *change, void *arg);
 /* a table's changes after the moment (NULL: all), newest first */
 extern void al_logread_table(int32 table_id, const AlMoment *after,
 							 AlLogCallback callback, void *arg);
+/* all changes of a table, oldest first */
+extern void al_logread_all(int32 table_id, AlLogCallback callback, void *arg);
 /*
  * The changes of the records that bore one of these ids (char *) at any time, key
  * changes followed both ways, after the moment (NULL: all)
@@ -992,8 +1000,11 @@ typedef struct AlPast
 	Bitmapset  *added;			/* attnums of columns that were not there then */
 	bool		keyed;
 	const AlState *other_era;	/* a state since then that named records otherwise */
+	bool		went;			/* a partition that had come since has gone with its
+								 * rows */
 	List	   *records;		/* of AlPastRecord *; some neither are nor were there */
 	struct HTAB *by_now;		/* those that are there now, by id_now */
+	struct AlPastFilter *filter;	/* tells most rows that have not changed */
 	AlDecoder  *decoder;
 	MemoryContext cxt;
 } AlPast;
@@ -1010,7 +1021,9 @@ extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_
 extern void al_past_refuse(const AlPast *past);
 /* error: a column's value of then is not known */
 extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
-extern void al_past_misfit(const AlPast *past, const char *detail) pg_attribute_noreturn();
+/* error, unless there is a reason why a row that its last change left is gone */
+extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
+extern void al_past_misfit(const AlPast *past, const char *detail);
 /*
  * The record of a row as it is now; NULL: has not changed since.  The caller has
  * entered the settings that past->table needs (al_fixed_enter).
@@ -1033,6 +1046,11 @@ extern void al_past_end(AlPast *past);
 typedef void (*AlPastRowCallback) (TupleTableSlot *slot, void *arg);
 extern Jsonb *al_past_object(const AlTable *table, TupleTableSlot *slot);
 extern void al_past_scan(Relation root, AlPastRowCallback callback, void *arg);
+/* an id of the log, as a change under this state has it, under today's key types */
+extern char *al_past_id(const AlTable *table, Relation rel, const AlState *state,
+						const char *record_id);
+/* attnums of columns that were not there under a state */
+extern Bitmapset *al_past_added(Relation rel, const AlState *then);
 /* the table by the settings under which it was captured last */
 extern AlTable *al_past_table(Relation root, const AlStates *states);
 /* a record's id, from whatever text the key's types read: '007' is 7 */

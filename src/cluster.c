@@ -18,7 +18,10 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xlog.h"
+#include "fmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -82,7 +85,7 @@ check_cluster(Relation rel)
 }
 
 static void
-write_row(Oid relid, int64 system, int32 timeline)
+write_row(Oid relid, int64 system, int32 timeline, int64 first_transaction_id)
 {
 	const AlCatalog *catalog = al_catalog_get();
 	Datum		values[Natts_al_cluster];
@@ -92,7 +95,7 @@ write_row(Oid relid, int64 system, int32 timeline)
 	values[Anum_al_cluster_system_identifier - 1] = Int64GetDatum(system);
 	values[Anum_al_cluster_timeline - 1] = Int32GetDatum(timeline);
 	values[Anum_al_cluster_first_transaction_id - 1] =
-		Int64GetDatum(al_sequence_last(catalog->transaction_id_seq) + 1);
+		Int64GetDatum(first_transaction_id);
 	values[Anum_al_cluster_first_change_id - 1] =
 		Int64GetDatum(al_sequence_last(catalog->change_id_seq) + 1);
 	values[Anum_al_cluster_timestamp - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -117,7 +120,8 @@ al_cluster_note(void)
 	timeline = (int32) GetWALInsertionTimeLine();
 	if (!is_current(relid, system, timeline))
 	{
-		write_row(relid, system, timeline);
+		write_row(relid, system, timeline,
+				  al_sequence_last(al_catalog_get()->transaction_id_seq) + 1);
 		wrote = true;
 	}
 	noted = relid;
@@ -138,4 +142,38 @@ al_cluster_abort_sub(void)
 {
 	if (wrote)
 		noted = InvalidOid;
+}
+
+/*
+ * audit_log._note_cluster() RETURNS void: for the update from a version that
+ * noted no clusters, while others write.  The rows of those who are under way
+ * are of this cluster; of what is older nobody knows.
+ */
+PG_FUNCTION_INFO_V1(audit_log_note_cluster);
+Datum
+audit_log_note_cluster(PG_FUNCTION_ARGS)
+{
+	const AlCatalog *catalog = al_catalog_get();
+	int64		first = al_sequence_last(catalog->transaction_id_seq) + 1;
+	Relation	rel = table_open(catalog->transaction, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SnapshotData dirty;
+	TableScanDesc scan;
+
+	InitDirtySnapshot(dirty);
+	scan = AL_TABLE_BEGINSCAN(rel, &dirty);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(slot_getattr(slot, Anum_al_transaction_id, &isnull));
+
+		if (TransactionIdIsValid(dirty.xmin) && id < first)
+			first = id;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	write_row(get_relname_relid("cluster", catalog->schema), (int64) GetSystemIdentifier(),
+			  (int32) GetWALInsertionTimeLine(), first);
+	PG_RETURN_VOID();
 }

@@ -142,14 +142,20 @@ id_now(const Pair *pair)
 	return (pair->from ? pair->from : pair->to)->id_now;
 }
 
+/* A record whose row has not been found: there may be a reason, at either moment. */
 static void
 check_seen(Output *output, const Pair *pair)
 {
-	const AlPastRecord *record = pair->from ? pair->from : pair->to;
-
-	if (record->id_now != NULL && !record->seen)
+	if ((pair->from ? pair->from : pair->to)->seen)
+		return;
+	if (pair->from != NULL)
+		al_past_missing(output->from, pair->from);
+	if (pair->to != NULL)
+		al_past_missing(output->to, pair->to);
+	/* it went with its partition: of either moment only what came later is known */
+	if (pair->from == NULL || pair->to == NULL)
 		al_past_misfit(output->from, psprintf("Record %s is not there, but its last change left it.",
-											  record->id_now));
+											  id_now(pair)));
 }
 
 static void
@@ -196,7 +202,8 @@ put_keyed(Output *output)
 				(pair->from ? pair->from : pair->to)->seen = true;
 				put_pair(output, pair, now);
 			}
-			check_seen(output, pair);
+			else
+				check_seen(output, pair);
 			ExecClearTuple(now);
 		}
 		else

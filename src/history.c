@@ -99,6 +99,9 @@ add_change(const AlLogChange *change, void *arg)
 	MemoryContext old = MemoryContextSwitchTo(history->cxt);
 	Version    *version;
 	Bearer	   *bearer;
+	const AlState *state = al_states_at(history->states, change->id);
+	const char *id = al_past_id(history->table, history->rel, state, change->record_id);
+	const char *old_id = al_past_id(history->table, history->rel, state, change->old_record_id);
 
 	if (change->record_id == NULL || change->changes == NULL)
 	{
@@ -116,16 +119,16 @@ add_change(const AlLogChange *change, void *arg)
 	memset(version, 0, sizeof(Version));
 	version->change = *change;
 	version->change.changes = NULL;
-	version->state = al_states_at(history->states, change->id);
+	version->state = state;
 	version->delta = al_past_translate(version->state, history->rel, change->changes);
 
-	bearer = find_bearer(history, change->old_record_id ? change->old_record_id : change->record_id);
+	bearer = find_bearer(history, old_id ? old_id : id);
 	give_life(history, bearer);
 	version->life = bearer->life;
 	bearer->there = change->action != AL_DELETE;
-	if (change->old_record_id != NULL)
+	if (old_id != NULL && strcmp(old_id, id) != 0)
 	{
-		Bearer	   *now = find_bearer(history, change->record_id);
+		Bearer	   *now = find_bearer(history, id);
 
 		bearer->there = false;
 		bearer->moved = true;
@@ -138,11 +141,17 @@ add_change(const AlLogChange *change, void *arg)
 
 /* ---- what the row was ---- */
 
+/* The row without columns that were not there, or not captured, under a state. */
 static Jsonb *
-without_columns(Relation rel, Jsonb *object, Bitmapset *columns)
+as_under(History *history, const AlState *state, Jsonb *object)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc	desc = RelationGetDescr(history->rel);
+	Bitmapset  *columns = bms_add_members(al_past_added(history->rel, state),
+										  al_states_left_out(state));
 	int			attnum = -1;
+
+	if (object == NULL)
+		return NULL;
 
 	while ((attnum = bms_next_member(columns, attnum)) >= 0)
 	{
@@ -241,9 +250,8 @@ step_back(History *history, Version *version)
 	else if (version->after == NULL)
 		return;
 	else
-		version->before = without_columns(history->rel,
-										  al_patch_apply(version->after, version->delta, true),
-										  al_states_left_out(version->state));
+		version->before = as_under(history, version->state,
+								   al_patch_apply(version->after, version->delta, true));
 	version->before_known = true;
 }
 
@@ -252,9 +260,8 @@ step_forward(History *history, Version *version)
 {
 	if (version->after_known || !version->before_known || version->before == NULL)
 		return;
-	version->after = without_columns(history->rel,
-									 al_patch_apply(version->before, version->delta, false),
-									 al_states_left_out(version->state));
+	version->after = as_under(history, version->state,
+							  al_patch_apply(version->before, version->delta, false));
 	version->after_known = true;
 }
 
@@ -277,7 +284,7 @@ find_rows(History *history, Version **own, int n, Jsonb *now)
 		else if (!own[i]->after_known)
 		{
 			own[i]->after_known = i + 1 < n ? own[i + 1]->before_known : true;
-			own[i]->after = i + 1 < n ? own[i + 1]->before : now;
+			own[i]->after = as_under(history, own[i]->state, i + 1 < n ? own[i + 1]->before : now);
 			if (own[i]->after == NULL)
 				own[i]->after_known = false;
 		}
@@ -288,7 +295,7 @@ find_rows(History *history, Version **own, int n, Jsonb *now)
 		if (i > 0 && !own[i]->before_known && own[i - 1]->after_known &&
 			al_states_gap(history->states, own[i - 1]->change.id, own[i]->change.id) == NULL)
 		{
-			own[i]->before = own[i - 1]->after;
+			own[i]->before = as_under(history, own[i]->state, own[i - 1]->after);
 			own[i]->before_known = true;
 		}
 		step_forward(history, own[i]);
@@ -499,8 +506,11 @@ put_history(History *history, const char *id)
 	Jsonb	   *now = NULL;
 	ListCell   *lc;
 
-	al_logread_records(history->states->table_id, list_make1(unconstify(char *, id)), NULL, false,
-					   add_change, history);
+	if (al_states_same_ids(history->states))
+		al_logread_records(history->states->table_id, list_make1(unconstify(char *, id)), NULL, false,
+						   add_change, history);
+	else
+		al_logread_all(history->states->table_id, add_change, history);
 	bearer = find_bearer(history, id);
 	life = bearer->life;
 	if (life < 0)

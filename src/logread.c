@@ -168,6 +168,15 @@ read_as_owner(Reading *reading)
 	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at) DESC," \
 	" c.command DESC, c.id DESC"
 
+#define OLDEST_FIRST \
+	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at)," \
+	" c.command, c.id"
+
+static const char all_sql[] =
+"SELECT " CHANGE_COLUMNS
+" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
+" WHERE c.table_id = $1" OLDEST_FIRST;
+
 static const char table_sql[] =
 "SELECT " CHANGE_COLUMNS
 " FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
@@ -215,6 +224,15 @@ al_logread_table(int32 table_id, const AlMoment *after, AlLogCallback callback, 
 			add_arg(&reading.request, TIMESTAMPTZOID, TimestampTzGetDatum(after->timestamp));
 		add_arg(&reading.request, INT8ARRAYOID, doubtful_rows(after));
 	}
+	read_as_owner(&reading);
+}
+
+void
+al_logread_all(int32 table_id, AlLogCallback callback, void *arg)
+{
+	Reading		reading = {.sql = all_sql,.callback = callback,.arg = arg};
+
+	add_arg(&reading.request, INT4OID, Int32GetDatum(table_id));
 	read_as_owner(&reading);
 }
 

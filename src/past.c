@@ -89,6 +89,20 @@ al_past_misfit(const AlPast *past, const char *detail)
 			 errhint("Something was changed without being captured; SELECT * FROM audit_log.check() may tell why.")));
 }
 
+void
+al_past_missing(const AlPast *past, const AlPastRecord *record)
+{
+	/* it had come into a partition that came and went */
+	if (past->went && record->id_then == NULL)
+		return;
+	if (record->image != NULL)
+		al_past_misfit(past, psprintf("A row is not there, but its last change left it: %.200s",
+									  JsonbToCString(NULL, &record->image->root,
+													 VARSIZE(record->image))));
+	al_past_misfit(past, psprintf("Record %s is not there, but its last change left it.",
+								  record->id_now));
+}
+
 /* ---- rights ---- */
 
 void
@@ -513,6 +527,47 @@ take_back_keyed(Walk *walk, const AlLogChange *change, const AlState *state,
 
 /* ---- walking back, without ---- */
 
+/* A value of a column's former type as the log writes it of the type of today. */
+static void
+renew_value(const AlPast *past, AttrNumber attnum, AlValue *value)
+{
+	AlFixed		fixed;
+	bool		isnull;
+	Datum		datum;
+
+	al_fixed_enter(&fixed, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		datum = al_decode_value(past->decoder, attnum - 1, value, true, &isnull);
+		for (int i = 0; i < past->table->ncolumns; i++)
+			if (past->table->columns[i].attnum == attnum)
+				al_row_column(&past->table->columns[i], datum, isnull, value);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&fixed);
+	}
+	PG_END_TRY();
+}
+
+static void
+renew_as_caller(const AlPast *past, AttrNumber attnum, AlValue *value)
+{
+	AlOwn		saved;
+
+	/* types may be the user's own */
+	al_own_yield_to_caller(&saved);
+	PG_TRY();
+	{
+		renew_value(past, attnum, value);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
 /*
  * The object's columns that are there today and were there then, under today's
  * names, NULLs left out: so that all forms of one row agree.
@@ -560,6 +615,8 @@ project(const AlPast *past, const AlState *state, Jsonb *object, bool reverse, b
 				al_past_misfit(past, "A change of a table without key does not name the whole row.");
 			value = reverse ? difference.old : difference.new;
 		}
+		if (column != NULL && !column->same_type && !column->masked && value.kind != AL_NULL)
+			renew_as_caller(past, attnum, &value);
 		for (int i = 0; i < past->table->ncolumns; i++)
 			if (past->table->columns[i].attnum == attnum)
 				values[i] = value;
@@ -621,20 +678,17 @@ take_back_keyless(Walk *walk, const AlLogChange *change, const AlState *state)
 
 /* ---- walking back ---- */
 
-/* An id of a time when the key's columns had other types. */
-static char *
-id_of_today(AlPast *past, const char *id)
+static pg_noinline char *
+normal_id_as_caller(const AlTable *table, Relation rel, const char *record_id)
 {
 	AlOwn		saved;
 	char	   *volatile result = NULL;
 
-	if (id == NULL)
-		return NULL;
 	/* types may be the user's own */
 	al_own_yield_to_caller(&saved);
 	PG_TRY();
 	{
-		result = al_past_normal_id(past->table, past->rel, id);
+		result = al_past_normal_id(table, rel, record_id);
 	}
 	PG_FINALLY();
 	{
@@ -642,6 +696,15 @@ id_of_today(AlPast *past, const char *id)
 	}
 	PG_END_TRY();
 	return result;
+}
+
+char *
+al_past_id(const AlTable *table, Relation rel, const AlState *state, const char *record_id)
+{
+	if (record_id == NULL || state->key_same_types || state->key_masked || state->era != 0 ||
+		table->nkeys == 0)
+		return unconstify(char *, record_id);
+	return normal_id_as_caller(table, rel, record_id);
 }
 
 static void
@@ -656,11 +719,10 @@ take_back(const AlLogChange *change, void *arg)
 		past->other_era = state;
 	else if (!past->keyed)
 		take_back_keyless(walk, change, state);
-	else if (state->key_same_types || past->table->key_masked)
-		take_back_keyed(walk, change, state, change->record_id, change->old_record_id);
 	else
-		take_back_keyed(walk, change, state, id_of_today(past, change->record_id),
-						id_of_today(past, change->old_record_id));
+		take_back_keyed(walk, change, state,
+						al_past_id(past->table, past->rel, state, change->record_id),
+						al_past_id(past->table, past->rel, state, change->old_record_id));
 	MemoryContextSwitchTo(old);
 }
 
@@ -696,9 +758,8 @@ al_past_table(Relation root, const AlStates *states)
 	return al_table_of(root, settings_of(states));
 }
 
-/* today's columns that were not there at the moment */
-static Bitmapset *
-added_since(Relation rel, const AlState *then)
+Bitmapset *
+al_past_added(Relation rel, const AlState *then)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	Bitmapset  *added = NULL;
@@ -767,15 +828,15 @@ al_past_read(Relation root, const AlMoment *moment, List *record_ids, Bitmapset 
 	past->states = al_states_read(root);
 	past->table = al_past_table(root, past->states);
 	past->keyed = past->table->nkeys > 0;
-	past->obstacles = al_states_obstacles(past->states, moment);
-	past->added = bms_add_members(added_since(root, al_states_then(past->states, moment)), without);
+	past->obstacles = al_states_obstacles(past->states, moment, &past->went);
+	past->added = bms_add_members(al_past_added(root, al_states_then(past->states, moment)), without);
 	past->decoder = al_decode_prepare(RelationGetDescr(root), cxt);
 
 	walk.records = make_names("audit_log records", cxt);
 	MemoryContextSwitchTo(old);
 	if (past->states->n > 0)
 	{
-		if (record_ids != NIL)
+		if (record_ids != NIL && al_states_same_ids(past->states))
 			al_logread_records(past->states->table_id, record_ids, moment, true, take_back, &walk);
 		else
 			al_logread_table(past->states->table_id, moment, take_back, &walk);
@@ -882,12 +943,129 @@ image_of(const AlPast *past, TupleTableSlot *slot)
 	return project(past, NULL, entry.changes, false, false);
 }
 
+/*
+ * Most rows have not changed, and their ids need not be written to know it: bits
+ * for the hashes of the changed records' keys tell.  For types whose text leads
+ * back to the same bytes.
+ */
+struct AlPastFilter
+{
+	bool		usable;
+	uint32		mask;			/* number of bits, less one */
+	uint8	   *bits;
+};
+
+static bool
+is_plain_type(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case UUIDOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static uint32
+key_hash(uint32 hash, const AlColumn *column, Datum value)
+{
+	uint32		own;
+
+	if (column->typbyval)
+		own = hash_bytes((const unsigned char *) &value, sizeof(Datum));
+	else if (column->typlen > 0)
+		own = hash_bytes((const unsigned char *) DatumGetPointer(value), column->typlen);
+	else
+	{
+		struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+
+		own = hash_bytes((const unsigned char *) VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
+	}
+	return hash_combine(hash, own);
+}
+
+static void
+make_filter(AlPast *past)
+{
+	AlTable    *table = past->table;
+	TupleDesc	desc = RelationGetDescr(past->rel);
+	MemoryContext old = MemoryContextSwitchTo(past->cxt);
+	struct AlPastFilter *filter = palloc0(sizeof(struct AlPastFilter));
+	HASH_SEQ_STATUS seq;
+	NamedRecord *named;
+	MemoryContext scratch;
+
+	past->filter = filter;
+	filter->usable = !table->key_masked;
+	for (int i = 0; i < table->nkeys; i++)
+		filter->usable &= is_plain_type(TupleDescAttr(desc, table->keys[i]->attnum - 1)->atttypid);
+	if (filter->usable)
+	{
+		filter->mask = 1023;
+		while (filter->mask < (1U << 27) && filter->mask / 16 < hash_get_num_entries(past->by_now))
+			filter->mask = filter->mask * 2 + 1;
+		filter->bits = palloc0(filter->mask / 8 + 1);
+		scratch = AllocSetContextCreate(CurrentMemoryContext, "audit_log keys", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(scratch);
+		hash_seq_init(&seq, past->by_now);
+		while ((named = hash_seq_search(&seq)) != NULL)
+		{
+			Datum	   *keys = key_values(table, desc, named->id);
+			uint32		hash = 0;
+
+			for (int i = 0; i < table->nkeys; i++)
+				hash = key_hash(hash, table->keys[i], keys[i]);
+			hash &= filter->mask;
+			filter->bits[hash / 8] |= 1 << hash % 8;
+			MemoryContextReset(scratch);
+		}
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+may_have_changed(AlPast *past, TupleTableSlot *now)
+{
+	struct AlPastFilter *filter;
+	uint32		hash = 0;
+
+	if (past->filter == NULL)
+		make_filter(past);
+	filter = past->filter;
+	if (!filter->usable)
+		return true;
+	for (int i = 0; i < past->table->nkeys; i++)
+	{
+		bool		isnull;
+		Datum		value = slot_getattr(now, past->table->keys[i]->attnum, &isnull);
+
+		if (isnull)
+			return true;
+		hash = key_hash(hash, past->table->keys[i], value);
+	}
+	hash &= filter->mask;
+	return (filter->bits[hash / 8] & 1 << hash % 8) != 0;
+}
+
 AlPastRecord *
 al_past_find(AlPast *past, TupleTableSlot *now)
 {
 	const char *id;
 	NamedRecord *named;
 
+	if (past->keyed && !may_have_changed(past, now))
+		return NULL;
 	if (past->keyed)
 		id = text_to_cstring(al_row_record_id(past->table, now));
 	else

@@ -623,6 +623,18 @@ take_back(AlPlanRow *row)
 			now = without_nulls(step->changes);
 			continue;
 		}
+		if (now == NULL && !row->undone)
+		{
+			/* gone unseen, but nor was it there before: with a partition, say */
+			while (step != NULL && step->action != AL_INSERT)
+				step = step->earlier;
+			if (step == NULL)
+			{
+				al_plan_leave_out(row, "the row is not there, and no change in the log says why");
+				return;
+			}
+			continue;
+		}
 		if (now == NULL)
 		{
 			al_plan_leave_out(row, psprintf("%s: the row is gone", since(row)));

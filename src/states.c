@@ -480,6 +480,7 @@ typedef struct Way
 	const AlMoment *moment;
 	List	   *obstacles;
 	List	   *fresh;			/* partitions that came empty: char * */
+	bool		went;			/* one of these has gone */
 } Way;
 
 static AlObstacle *
@@ -618,7 +619,9 @@ look_at_later(Way *way, const AlState *state)
 	else if (kind_is(state, "partition detached"))
 	{
 		/* all rows of one that has come since have come by logged changes */
-		if (partition == NULL || !list_has(way->fresh, partition))
+		if (partition != NULL && list_has(way->fresh, partition))
+			way->went = true;
+		else
 			add_obstacle(way, state, psprintf("Partition %s was %s with its rows (%s).", partition,
 											  text_member(state->detail, "dropped") ? "dropped" : "detached",
 											  state_words(state)));
@@ -717,7 +720,7 @@ same_settings(const AlState *a, const AlState *b)
 }
 
 List *
-al_states_obstacles(const AlStates *states, const AlMoment *moment)
+al_states_obstacles(const AlStates *states, const AlMoment *moment, bool *went)
 {
 	Way			way = {.states = states,.moment = moment};
 	Switches	switches = {0};
@@ -764,6 +767,7 @@ al_states_obstacles(const AlStates *states, const AlMoment *moment)
 			look_at_settings(&way, state);
 		in_force = state;
 	}
+	*went = way.went;
 	return way.obstacles;
 }
 
@@ -825,6 +829,16 @@ al_states_gap(const AlStates *states, int64 from_change_id, int64 to_change_id)
 		if (is_gap(state) || is_partial(state))
 			return state;
 	return NULL;
+}
+
+bool
+al_states_same_ids(const AlStates *states)
+{
+	for (int i = 0; i < states->n; i++)
+		if (states->states[i].era == 0 && !states->states[i].key_same_types &&
+			!states->states[i].key_masked)
+			return false;
+	return true;
 }
 
 TimestampTz
