@@ -1112,6 +1112,7 @@ typedef struct AlPlanRow
 	const char *id;				/* where it is found now; NULL: nowhere */
 	struct AlPlanRow *same_id;	/* without a key rows may be equal */
 	const char *then_id;		/* its id when it is taken back */
+	const char *looked_id;		/* id when it was looked for */
 	const char *left_id;		/* id under which its steps have left it */
 	AlPlanStep *steps;			/* newest first */
 	AlPlanStep **last;			/* where an earlier one goes */
