@@ -301,9 +301,6 @@ CREATE OR REPLACE FUNCTION audit_log._maintain(caller oid, keep interval, expire
 
 /* =============================================================== taking back */
 
-/* undo_transaction() takes a row with those that continue it */
-CREATE INDEX transaction_continues_idx ON audit_log.transaction (continues) WHERE continues IS NOT NULL;
-
 CREATE FUNCTION audit_log.undo_change(change_id bigint,
         dry_run boolean DEFAULT false, force boolean DEFAULT false, user_triggers boolean DEFAULT true,
         OUT table_name regclass, OUT record_id text, OUT action_type text, OUT before jsonb, OUT after jsonb, OUT conflict text)
