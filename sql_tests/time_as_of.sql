@@ -108,6 +108,24 @@ COMMIT;
 CALL keep('end');
 SELECT mark, count(DISTINCT name) AS tables, sum(n) AS rows, wrong(mark) FROM copies GROUP BY mark ORDER BY mark COLLATE "C";
 
+-- virtual generated columns, where the server has them, are computed of what the others were
+CREATE TABLE generated (id int PRIMARY KEY, a int, stored int GENERATED ALWAYS AS (a * 2) STORED);
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::int >= 180000 THEN
+        EXECUTE 'ALTER TABLE generated ADD virtual int GENERATED ALWAYS AS (a * 3) VIRTUAL';
+    ELSE
+        EXECUTE 'ALTER TABLE generated ADD virtual int GENERATED ALWAYS AS (a * 3) STORED';
+    END IF;
+END
+$$;
+SELECT audit_log.enable('generated');
+INSERT INTO generated VALUES (1, 1), (2, 2), (3, 3);
+SELECT audit_log.mark('generated');
+UPDATE generated SET a = 10 WHERE id = 1;
+DELETE FROM generated WHERE id = 2;
+SELECT * FROM audit_log.as_of(NULL::generated, 'generated') ORDER BY id;
+
 -- by time: whole transactions, by their last change
 SELECT clock_timestamp() AS moment \gset
 SELECT count(*) = (SELECT count(*) FROM part) AS same FROM audit_log.as_of(NULL::part, :'moment');

@@ -122,12 +122,32 @@ DELETE FROM t WHERE id = 2;
 RESET session_replication_role;
 SELECT as_of('t', 'm13'), why($$audit_log.row_as_of('time_refused.t', '2', 'm13')$$), why($$audit_log.diff('time_refused.t', 'm13', clock_timestamp())$$);
 
--- a trigger attached by hand does not see TRUNCATE; a key that was another one
+-- a trigger attached by hand does not see TRUNCATE
 CREATE TABLE hand (id int PRIMARY KEY);
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture();
 INSERT INTO hand VALUES (1);
 SELECT audit_log.mark('hand');
 SELECT as_of('hand', 'hand');
+
+-- another key: under it records had other ids
+CREATE TABLE keys (a int NOT NULL, b int NOT NULL, v text);
+SELECT audit_log.enable('keys');
+SELECT audit_log.mark('no key');
+SELECT audit_log.mark('no key either');
+INSERT INTO keys VALUES (1, 1, 'x'), (2, 2, 'y');
+ALTER TABLE keys ADD PRIMARY KEY (a);
+SELECT audit_log.mark('key a');
+SELECT as_of('keys', 'no key'), why($$audit_log.row_as_of('time_refused.keys', '1', 'no key')$$);
+SELECT as_of('keys', 'key a');
+UPDATE keys SET v = 'z';
+ALTER TABLE keys DROP CONSTRAINT keys_pkey, ADD PRIMARY KEY (b, a);
+SELECT as_of('keys', 'key a');
+SELECT audit_log.mark('key b, a');
+UPDATE keys SET v = 'zz', a = a + 1 WHERE a = 1;
+SELECT as_of('keys', 'key b, a'), audit_log.row_as_of('keys', '[1, 1]', 'key b, a');
+SET client_min_messages = notice;
+SELECT version, action_type, record FROM audit_log.history('keys', '[1, 2]') ORDER BY version;
+SET client_min_messages = warning;
 
 -- partitions: those that come empty, or came empty since, are no matter
 CREATE TABLE p (id int, r int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);

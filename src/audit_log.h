@@ -1059,7 +1059,7 @@ extern void al_past_refuse(const AlPast *past);
 extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
 /* error, unless there is a reason why a row that its last change left is gone */
 extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
-extern void al_past_misfit(const AlPast *past, const char *detail) pg_attribute_noreturn();
+extern void al_past_misfit(const AlPast *past, const char *detail);
 /*
  * The record of a row as it is now; NULL: has not changed since.  The caller has
  * entered the settings that past->table needs (al_fixed_enter).
@@ -1148,6 +1148,7 @@ typedef struct AlPlanRow
 	const char *id;				/* where it is found now; NULL: nowhere */
 	struct AlPlanRow *same_id;	/* without a key rows may be equal */
 	const char *then_id;		/* its id when it is taken back */
+	const char *looked_id;		/* id when it was looked for */
 	const char *left_id;		/* id under which its steps have left it */
 	AlPlanStep *steps;			/* newest first */
 	AlPlanStep **last;			/* where an earlier one goes */
@@ -1197,6 +1198,8 @@ struct AlPlanTable
 	struct HTAB *by_id;			/* of rows, by id now */
 	int			ncolumns;		/* not dropped, in jsonb's key order */
 	struct AlPlanColumn *columns;
+	MemoryContext cxt;			/* the plan's */
+	MemoryContext scratch;		/* of one row */
 	const char **parking;		/* by attribute number from 0: an expression for
 								 * values that no row has or gets; NULL: none yet */
 	bool		again;			/* a cascade may change what is written */
@@ -1218,8 +1221,8 @@ extern void al_plan_move_row(AlPlanRow *row, const char *id);
 extern void al_plan_add_step(AlPlanRow *row, AlPlanStep *step);
 extern void al_plan_keep_wanted(AlPlanTable *table);
 extern char *al_plan_image_id(Jsonb *row, Jsonb **stripped);
-extern void al_plan_conflict(AlPlanRow *row, char *text);
-extern void al_plan_leave_out(AlPlanRow *row, char *text);
+extern void al_plan_conflict(AlPlanRow *row, const char *text);
+extern void al_plan_leave_out(AlPlanRow *row, const char *text);
 extern void al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before);
 extern void al_plan_take_back(AlPlanRow *row);
 extern void al_plan_pair(AlPlanTable *table);

@@ -471,6 +471,11 @@ put_versions(History *history, Version **own, int n, Jsonb *now)
 				 errdetail("State %lld of table %s, %s: %s.", (long long) gap->id,
 						   history->states->name, timestamptz_to_str(gap->timestamp), gap->kind),
 				 errhint("The record is NULL where it is not known.")));
+	if (history->states->n > 0 && history->states->states[0].era != 0)
+		ereport(NOTICE,
+				(errmsg("records of table %s were told apart by another key before", history->states->name),
+				 errdetail("What was logged under it is not shown."),
+				 errhint("audit_log.audit_logs shows what was logged.")));
 	if (n == 0 || (own[0]->change.action != AL_INSERT && own[0]->change.action != AL_SNAPSHOT))
 		put_version(history, number++, NULL, al_states_began(history->states), 0, 0,
 					n == 0 ? now : own[0]->before);

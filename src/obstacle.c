@@ -120,15 +120,11 @@ row_of(AlPlanTable *table, HeapTuple result, TupleDesc desc, int column)
 }
 
 static void
-leave_out(Search *search, AlPlanRow *row, char *text)
+leave_out(Search *search, AlPlanRow *row, const char *text)
 {
-	MemoryContext old;
-
 	if (row->left_out)
 		return;
-	old = MemoryContextSwitchTo(search->plan->cxt);
-	al_plan_leave_out(row, pstrdup(text));
-	MemoryContextSwitchTo(old);
+	al_plan_leave_out(row, text);
 	search->changed = true;
 }
 

@@ -37,6 +37,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #include "audit_log.h"
@@ -808,8 +809,9 @@ add_era_obstacle(AlPast *past)
 	AlObstacle *obstacle = palloc0(sizeof(AlObstacle));
 
 	obstacle->state = past->other_era;
-	obstacle->what = psprintf("Records were told apart by another key then (state %lld).",
-							  (long long) past->other_era->id);
+	obstacle->what = psprintf("Records were told apart by another key then (state %lld of %s).",
+							  (long long) past->other_era->id,
+							  timestamptz_to_str(past->other_era->timestamp));
 	past->obstacles = lappend(past->obstacles, obstacle);
 }
 
@@ -836,7 +838,11 @@ al_past_read(Relation root, const AlMoment *moment, List *record_ids, Bitmapset 
 	MemoryContextSwitchTo(old);
 	if (past->states->n > 0)
 	{
-		if (record_ids != NIL && al_states_same_ids(past->states))
+		const AlState *then = al_states_then(past->states, moment);
+
+		/* under another key, or other types of it, the record had other ids */
+		if (record_ids != NIL && al_states_same_ids(past->states) &&
+			then != NULL && then->era == 0)
 			al_logread_records(past->states->table_id, record_ids, moment, true, take_back, &walk);
 		else
 			al_logread_table(past->states->table_id, moment, take_back, &walk);

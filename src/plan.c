@@ -123,6 +123,8 @@ al_plan_add_table(AlPlan *plan, Relation rel, AlTable *table, int32 table_id)
 	AlPlanTable *added = palloc0(sizeof(AlPlanTable));
 	HASHCTL		ctl = {0};
 
+	added->cxt = plan->cxt;
+	added->scratch = AllocSetContextCreate(plan->cxt, "audit_log plan row", ALLOCSET_DEFAULT_SIZES);
 	added->relid = RelationGetRelid(rel);
 	added->table_id = table_id;
 	added->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
@@ -267,13 +269,16 @@ al_plan_keep_wanted(AlPlanTable *table)
 }
 
 void
-al_plan_conflict(AlPlanRow *row, char *text)
+al_plan_conflict(AlPlanRow *row, const char *text)
 {
-	row->conflicts = lappend(row->conflicts, text);
+	MemoryContext old = MemoryContextSwitchTo(row->table->cxt);
+
+	row->conflicts = lappend(row->conflicts, pstrdup(text));
+	MemoryContextSwitchTo(old);
 }
 
 void
-al_plan_leave_out(AlPlanRow *row, char *text)
+al_plan_leave_out(AlPlanRow *row, const char *text)
 {
 	al_plan_conflict(row, text);
 	row->left_out = true;
@@ -588,16 +593,23 @@ report_difference(Difference *difference)
 									   since(row), difference->dead.data));
 }
 
-/*
- * Takes the steps back, newest first, and sets the aim.  In plan memory.
- */
-void
-al_plan_take_back(AlPlanRow *row)
+static Jsonb *
+keep(AlPlanTable *table, Jsonb *json)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->cxt);
+
+	if (json != NULL)
+		json = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(json));
+	MemoryContextSwitchTo(old);
+	return json;
+}
+
+/* In scratch memory. */
+static void
+take_back(AlPlanRow *row)
 {
 	Jsonb	   *now = row->present ? row->before : NULL;
 
-	if (row->left_out || row->known)
-		return;
 	for (AlPlanStep *step = row->steps; step; step = step->earlier)
 	{
 		Difference	difference = {.row = row,.step = step};
@@ -609,6 +621,18 @@ al_plan_take_back(AlPlanRow *row)
 			if (now != NULL && row->undone)
 				al_plan_conflict(row, psprintf("%s: the row is there again", since(row)));
 			now = without_nulls(step->changes);
+			continue;
+		}
+		if (now == NULL && !row->undone)
+		{
+			/* gone unseen, but nor was it there before: with a partition, say */
+			while (step != NULL && step->action != AL_INSERT)
+				step = step->earlier;
+			if (step == NULL)
+			{
+				al_plan_leave_out(row, "the row is not there, and no change in the log says why");
+				return;
+			}
 			continue;
 		}
 		if (now == NULL)
@@ -625,7 +649,19 @@ al_plan_take_back(AlPlanRow *row)
 		}
 		report_difference(&difference);
 	}
-	row->aim = now;
+	row->aim = keep(row->table, now);
+}
+
+/* Takes the steps back, newest first, and sets the aim. */
+void
+al_plan_take_back(AlPlanRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(row->table->scratch);
+
+	if (!row->left_out && !row->known)
+		take_back(row);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row->table->scratch);
 }
 
 /* ---- which row becomes which ---- */
@@ -830,7 +866,7 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 				add_pair(result, &b);
 		}
 	}
-	row->aim = make_object(result);
+	row->aim = keep(table, make_object(result));
 }
 
 /* The columns whose values in the aim are the row's own. */
@@ -845,9 +881,9 @@ known_columns(const AlPlanRow *row)
 	return known;
 }
 
-/* From the row as it stands to what is to be done with it.  In plan memory. */
-void
-al_plan_decide(AlPlanRow *row)
+/* In scratch memory. */
+static void
+decide(AlPlanRow *row)
 {
 	Bitmapset  *known;
 
@@ -871,9 +907,22 @@ al_plan_decide(AlPlanRow *row)
 	report_columns(row);
 }
 
+/* From the row as it stands to what is to be done with it. */
+void
+al_plan_decide(AlPlanRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(row->table->scratch);
+
+	decide(row);
+	MemoryContextSwitchTo(row->table->cxt);
+	row->columns = bms_copy(row->columns);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row->table->scratch);
+}
+
 /* ---- values ---- */
 
-/* The aim as a row of the table. */
+/* The aim as a row of the table; in scratch memory. */
 static void
 decode_row(AlPlanRow *row)
 {
@@ -885,6 +934,7 @@ decode_row(AlPlanRow *row)
 	bool	   *decoded_nulls = palloc(sizeof(bool) * desc->natts);
 	Pairs	   *pairs = room_for(row->aim, NULL);
 	AlJsonWalk	walk;
+	MemoryContext old;
 	int			attnum = -1;
 
 	if (row->present)
@@ -915,7 +965,19 @@ decode_row(AlPlanRow *row)
 		values[attnum - 1] = decoded[attnum - 1];
 		nulls[attnum - 1] = decoded_nulls[attnum - 1];
 	}
+	old = MemoryContextSwitchTo(table->cxt);
 	row->target = heap_form_tuple(desc, values, nulls);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+decode_one(AlPlanRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(row->table->scratch);
+
+	decode_row(row);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row->table->scratch);
 }
 
 static bool
@@ -937,7 +999,7 @@ decode_rows(void *arg)
 	{
 		for (int i = 0; i < table->nrows; i++)
 			if (to_be_decoded(table->rows[i]))
-				decode_row(table->rows[i]);
+				decode_one(table->rows[i]);
 	}
 	PG_FINALLY();
 	{
@@ -954,7 +1016,7 @@ decode_first(void *arg)
 	for (int i = 0; i < table->nrows; i++)
 		if (to_be_decoded(table->rows[i]))
 		{
-			decode_row(table->rows[i]);
+			decode_one(table->rows[i]);
 			return;
 		}
 }
@@ -1035,16 +1097,22 @@ compute_generated(AlPlanTable *table)
 	for (int i = 0; i < table->nrows; i++)
 	{
 		AlPlanRow  *row = table->rows[i];
+		MemoryContext old;
 
 		if (row->target == NULL || row->left_out)
 			continue;
 		CHECK_FOR_INTERRUPTS();
+		old = MemoryContextSwitchTo(table->scratch);
 		ExecStoreHeapTuple(row->target, slot, false);
 		ExecComputeStoredGenerated(info, estate, slot, CMD_INSERT);
+		MemoryContextSwitchTo(table->cxt);
 		row->target = ExecCopySlotHeapTuple(slot);
-		ResetPerTupleExprContext(estate);
-		row->aim = as_logged(table, slot);
+		MemoryContextSwitchTo(table->scratch);
+		row->aim = keep(table, as_logged(table, slot));
 		ExecClearTuple(slot);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(table->scratch);
+		ResetPerTupleExprContext(estate);
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	ExecResetTupleTable(estate->es_tupleTable, false);

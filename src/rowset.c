@@ -98,7 +98,7 @@ al_rowset_make(AlPlanTable *table, const char *name)
 		rowset->attnums[i] = n;
 	}
 	AL_TUPLE_DESC_FINALIZE(rowset->desc);
-	rowset->store = tuplestore_begin_heap(false, false, work_mem);
+	rowset->store = tuplestore_begin_heap(false, false, Max(work_mem, maintenance_work_mem));
 	return rowset;
 }
 

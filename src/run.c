@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "audit_log.h"
@@ -27,10 +28,22 @@ al_run_snapshot(void)
 	return GetLatestSnapshot();
 }
 
+/* What is written at once is maintenance: joins of it need not go to disk. */
+static int
+raise_memory(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	if (work_mem < maintenance_work_mem)
+		al_fixed_set("work_mem", psprintf("%d", maintenance_work_mem));
+	return nest;
+}
+
 /* Rows processed; those of a SELECT are in SPI_tuptable. */
 uint64
 al_run(const char *sql, bool writes)
 {
+	int			nest = raise_memory();
 	SPIPlanPtr	plan = SPI_prepare(sql, 0, NULL);
 	Snapshot	snapshot;
 	Snapshot	crosscheck = InvalidSnapshot;
@@ -49,6 +62,7 @@ al_run(const char *sql, bool writes)
 	if (rc < 0)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(rc));
 	SPI_freeplan(plan);
+	AtEOXact_GUC(true, nest);
 	return SPI_processed;
 }
 

@@ -225,6 +225,21 @@ check_write_rights(AlPlanTable *table)
 
 /* ---- which tables ---- */
 
+static Datum
+ids_datum(List *ids, Oid type)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(ids), 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, ids)
+		elems[n++] = type == INT8OID ? Int64GetDatum(*(int64 *) lfirst(lc)) :
+			CStringGetTextDatum(lfirst(lc));
+	return PointerGetDatum(type == INT8OID ?
+						   construct_array(elems, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE) :
+						   construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /* As the owner of the log: the relation that bears the name of a tracked table. */
 static Oid
 relation_of(int32 table_id)
@@ -274,28 +289,47 @@ no_such(const Take *take)
 			 errhint("A transaction's number is its id in audit_log.transactions.")));
 }
 
-typedef struct Concerned
+/* As the owner of the log: the ids of the tables that transaction rows have changes of. */
+static List *
+table_ids_of(List *transaction_ids)
 {
-	List	   *table_ids;
-	MemoryContext cxt;
-} Concerned;
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		args[] = {ids_datum(transaction_ids, INT8OID)};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *volatile result = NIL;
+	AlOwn		saved;
 
-static void
-note_table(const AlLogChange *change, void *arg)
-{
-	Concerned  *concerned = arg;
-	MemoryContext old = MemoryContextSwitchTo(concerned->cxt);
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		if (SPI_execute_with_args("SELECT DISTINCT c.table_id FROM audit_log.change c WHERE c.transaction_id = ANY ($1)",
+								  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not read audit_log.change");
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+			bool		isnull;
 
-	concerned->table_ids = list_append_unique_int(concerned->table_ids, change->table_id);
-	MemoryContextSwitchTo(old);
+			result = lappend_int(result, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+																	 SPI_tuptable->tupdesc, 1, &isnull)));
+			MemoryContextSwitchTo(old);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /* The tables of a change or of a transaction that the caller asks for and may know of. */
 static List *
 concerned_tables(Take *take)
 {
-	Concerned	concerned = {NIL, CurrentMemoryContext};
 	AlLogChange change;
+	List	   *table_ids;
 	List	   *result = NIL;
 	bool		hidden = false;
 	ListCell   *lc;
@@ -306,14 +340,14 @@ concerned_tables(Take *take)
 	{
 		if (!al_logread_change(take->number, &change))
 			no_such(take);
-		note_table(&change, &concerned);
+		table_ids = list_make1_int(change.table_id);
 	}
 	else
 	{
 		take->ours = al_logread_transaction_rows(take->number, take->same_xid);
-		al_logread_transactions(take->ours, note_table, &concerned);
+		table_ids = table_ids_of(take->ours);
 	}
-	foreach(lc, concerned.table_ids)
+	foreach(lc, table_ids)
 	{
 		Oid			relid = relation_of(lfirst_int(lc));
 
@@ -462,9 +496,12 @@ static void
 note_obstacles(Take *take, AlWalk *walk)
 {
 	MemoryContext old = MemoryContextSwitchTo(take->plan.cxt);
-	List	   *obstacles = al_states_obstacles(walk->states, take->moment);
+	bool		went;
+	List	   *obstacles = al_states_obstacles(walk->states, take->moment, &went);
 	ListCell   *lc;
 
+	/* rows that came and went with a partition are not there, nor were they then: plan.c */
+	(void) went;
 	foreach(lc, obstacles)
 	{
 		AlObstacle *obstacle = lfirst(lc);
@@ -607,8 +644,8 @@ was_left(const AlPlanRow *row)
 	return row->steps->action != AL_DELETE;
 }
 
-/* A later change of another transaction; true where it is one of a row of the plan. */
-static bool
+/* A later change of another transaction. */
+static void
 note_later(AlPlanTable *table, int64 transaction_id, const char *action, const char *record_id,
 		   const char *old_record_id)
 {
@@ -619,10 +656,10 @@ note_later(AlPlanTable *table, int64 transaction_id, const char *action, const c
 	if (row == NULL && old_record_id != NULL)
 		row = al_plan_find_row(table, record_id);
 	if (row == NULL)
-		return false;
+		return;
 	row->by = transaction_id;
 	if (!was_left(row))
-		return true;
+		return;
 	if (strcmp(action, "DELETE") == 0)
 	{
 		row->gone = true;
@@ -639,26 +676,10 @@ note_later(AlPlanTable *table, int64 transaction_id, const char *action, const c
 		}
 		al_plan_move_row(row, record_id);
 	}
-	return true;
 }
 
-static Datum
-ids_datum(List *ids, Oid type)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(ids), 1));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, ids)
-		elems[n++] = type == INT8OID ? Int64GetDatum(*(int64 *) lfirst(lc)) :
-			CStringGetTextDatum(lfirst(lc));
-	return PointerGetDatum(type == INT8OID ?
-						   construct_array(elems, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE) :
-						   construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/* Those of the table's changes since that concern its rows; how many. */
-static int64
+/* Those of the table's changes since that concern its rows. */
+static void
 read_later_of(Take *take, AlWalk *walk)
 {
 	AlPlanTable *table = walk->table;
@@ -666,7 +687,6 @@ read_later_of(Take *take, AlWalk *walk)
 	Datum		args[4];
 	List	   *ids = NIL;
 	bool		few = table->nrows <= FEW_IDS;
-	int64		found = 0;
 	Portal		portal;
 	MemoryContext cxt = take->plan.cxt;
 
@@ -687,7 +707,7 @@ read_later_of(Take *take, AlWalk *walk)
 		}
 	}
 	if (ids == NIL || table->nkeys == 0)
-		return 0;
+		return;
 	args[0] = Int32GetDatum(table->table_id);
 	args[1] = Int64GetDatum(walk->first);
 	if (few)
@@ -731,29 +751,28 @@ read_later_of(Take *take, AlWalk *walk)
 
 			CHECK_FOR_INTERRUPTS();
 			old = MemoryContextSwitchTo(cxt);
-			found += note_later(table, DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)),
-								SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3),
-								SPI_getvalue(tuple, desc, 4));
+			note_later(table, DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)),
+					   SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3),
+					   SPI_getvalue(tuple, desc, 4));
 			MemoryContextSwitchTo(old);
 		}
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
-	return found;
 }
 
 /*
  * Follows the records from where the changes taken back have left them to now;
- * returns how many changes that were.
+ * true where one is to be found under another id than it was looked for.
  */
-static int64
+static bool
 read_later(Take *take)
 {
 	AlOwn		saved;
-	volatile int64 found = 0;
+	ListCell   *table;
 
 	if (take->kind != TAKE_CHANGE && take->kind != TAKE_TRANSACTION)
-		return 0;
+		return false;
 	PushActiveSnapshot(al_run_snapshot());
 	al_own_enter(&saved);
 	PG_TRY();
@@ -761,7 +780,7 @@ read_later(Take *take)
 		ListCell   *lc;
 
 		foreach(lc, take->walks)
-			found += read_later_of(take, lfirst(lc));
+			read_later_of(take, lfirst(lc));
 	}
 	PG_FINALLY();
 	{
@@ -769,7 +788,20 @@ read_later(Take *take)
 	}
 	PG_END_TRY();
 	PopActiveSnapshot();
-	return found;
+	foreach(table, take->plan.tables)
+	{
+		AlPlanTable *plan_table = lfirst(table);
+
+		for (int i = 0; i < plan_table->nrows; i++)
+		{
+			AlPlanRow  *row = plan_table->rows[i];
+
+			if ((row->id == NULL) != (row->looked_id == NULL) ||
+				(row->id != NULL && strcmp(row->id, row->looked_id) != 0))
+				return true;
+		}
+	}
+	return false;
 }
 
 /* ---- the plan ---- */
@@ -784,7 +816,13 @@ find_rows(Take *take)
 		total += ((AlPlanTable *) lfirst(lc))->nrows;
 	al_progress_begin(AL_PROGRESS_ROWS, total);
 	foreach(lc, take->plan.tables)
-		al_present_find(&take->plan, lfirst(lc), !take->dry_run);
+	{
+		AlPlanTable *table = lfirst(lc);
+
+		for (int i = 0; i < table->nrows; i++)
+			table->rows[i]->looked_id = table->rows[i]->id;
+		al_present_find(&take->plan, table, !take->dry_run);
+	}
 }
 
 static void
@@ -817,24 +855,13 @@ decide(Take *take)
 static void
 make_plan(Take *take)
 {
-	int64		later;
-	bool		lock = !take->dry_run;
-
 	PushActiveSnapshot(al_run_snapshot());
 	read_log(take);
 	PopActiveSnapshot();
-	later = read_later(take);
-	for (;;)
-	{
-		int64		again;
-
+	find_rows(take);
+	/* now that the rows are locked, what others did before */
+	while (read_later(take))
 		find_rows(take);
-		/* what others did before the rows were locked */
-		again = lock ? read_later(take) : later;
-		if (again == later)
-			break;
-		later = again;
-	}
 	decide(take);
 }
 
