@@ -101,8 +101,8 @@ write_row(Oid relid, int64 system, int32 timeline, int64 first_transaction_id)
 	values[Anum_al_cluster_timestamp - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 
 	target = al_target_open(relid, check_cluster);
-	al_target_store(target, 0, heap_form_tuple(al_target_desc(target), values, nulls));
-	al_target_insert(target, 1);
+	al_target_add(target, heap_form_tuple(al_target_desc(target), values, nulls));
+	al_target_write(target);
 	al_target_close(target);
 }
 
