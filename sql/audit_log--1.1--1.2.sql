@@ -2,11 +2,16 @@
 
 \echo Use "ALTER EXTENSION audit_log UPDATE" to load this file. \quit
 
+/* what users have granted is granted apart from the script, or no dump would carry it */
+CREATE FUNCTION audit_log._grant_apart(command text) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_grant_apart';
+REVOKE ALL ON FUNCTION audit_log._grant_apart(text) FROM PUBLIC;
+
 /*
  * Sessions look the version up again when this table's catalog row changes: an
  * older library refuses changes from here on (HINT: connect again).
  */
-REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
+SELECT audit_log._grant_apart('REVOKE ALL ON audit_log.tracked_table FROM PUBLIC');
 
 /* what the end of the script has to close: all that is not there yet */
 SELECT pg_catalog.set_config('audit_log_update.before', pg_catalog.array_agg(p.oid)::text, true)
@@ -506,6 +511,7 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e
                         WHERE e.extname = 'audit_log');
     before oid[] := pg_catalog.current_setting('audit_log_update.before')::oid[];
+    grant_command text;
 BEGIN
     FOR object IN
         SELECT 'ROUTINE ' || p.oid::pg_catalog.regprocedure AS name
@@ -536,21 +542,32 @@ BEGIN
 
     EXECUTE pg_catalog.format('GRANT SELECT ON audit_log.cluster, audit_log.mark TO %I', installer);
     FOR object IN
-        SELECT o.name, g.grantee, g.is_grantable
+        SELECT o.name, g.grantee, g.is_grantable, g.own
           FROM (SELECT audit_log._reader_objects(), 'audit_log.rebuild(anyelement)'
                 UNION ALL SELECT audit_log._admin_objects(), 'audit_log.pause(regclass, text)') o (name, model),
-               LATERAL (SELECT a.grantee, a.is_grantable FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
+               LATERAL (SELECT a.grantee, a.is_grantable,
+                               EXISTS (SELECT FROM pg_catalog.pg_init_privs i, LATERAL pg_catalog.aclexplode(i.initprivs) w
+                                        WHERE i.classoid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND i.objoid = p.oid AND i.privtype = 'e'
+                                          AND w.grantee = a.grantee AND w.is_grantable = a.is_grantable) AS own
+                          FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a
                          WHERE p.oid = o.model::pg_catalog.regprocedure AND a.grantee <> p.proowner) g
          WHERE o.name IN ('TABLE audit_log.marks', 'TABLE audit_log.taking_back')
             OR (o.name LIKE 'FUNCTION %' AND pg_catalog.substr(o.name, 10)::pg_catalog.regprocedure <> ALL (before))
     LOOP
-        EXECUTE pg_catalog.format('GRANT %s ON %s TO %s%s',
+        grant_command := pg_catalog.format('GRANT %s ON %s TO %s%s',
             CASE WHEN object.name LIKE 'TABLE %' THEN 'SELECT' ELSE 'EXECUTE' END, object.name,
             CASE WHEN object.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
             CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        IF object.own THEN
+            EXECUTE grant_command;
+        ELSE
+            PERFORM audit_log._grant_apart(grant_command);
+        END IF;
     END LOOP;
 END
 $$;
+
+DROP FUNCTION audit_log._grant_apart(text);
 
 /* functions in a view are called as whoever reads it; this one looks at his rights */
 GRANT EXECUTE ON FUNCTION audit_log._taking_back() TO PUBLIC;
