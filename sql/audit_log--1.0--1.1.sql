@@ -1654,6 +1654,11 @@ CREATE OR REPLACE FUNCTION audit_log._on_ddl_command_end(caller oid, renamed tex
         versioned boolean;
         switched bigint;
     BEGIN
+        -- states are there whose sequence is not set yet: a dump is being restored, and what its commands do is no news
+        IF (SELECT max(s.id) FROM audit_log.table_state s)
+           > (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END FROM audit_log.table_state_id_seq q) THEN
+            RETURN;
+        END IF;
         FOR command IN SELECT DISTINCT c.classid, c.objid, c.command_tag, c.object_identity
                          FROM pg_event_trigger_ddl_commands() c
                         WHERE c.classid IN ('pg_class'::regclass, 'pg_namespace'::regclass)

@@ -46,6 +46,13 @@ SELECT audit_log.enable('app.masked', mask => '{secret}');
 SELECT audit_log.enable('app.masked_key', mask => '{ssn}');
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON app.hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture('exclude=note');
 SELECT audit_log.enable('app.keyless'), audit_log.enable('app.left_out'), audit_log.enable('app.dropped'), audit_log.enable('app.disabled');
+-- a schema whose data come after the log's in a dump
+CREATE SCHEMA zoo;
+CREATE TABLE zoo.late (id int PRIMARY KEY, body text);
+CREATE TABLE zoo.odd (id int PRIMARY KEY, body text);
+SELECT audit_log.enable('zoo.late'), audit_log.enable('zoo.odd', versioned => true);
+INSERT INTO zoo.late VALUES (1, 'a'), (2, 'b');
+INSERT INTO zoo.odd VALUES (1, 'a');
 SELECT audit_log.grant_read('regress_reader');
 GRANT USAGE ON SCHEMA app TO regress_reader;
 GRANT SELECT ON app.hand TO regress_reader;
@@ -252,7 +259,7 @@ masked_key('directory');
 # ---- by the installing role
 
 # (of the tables it may read; row security and ownership are its own matter)
-$source->sql('GRANT USAGE ON SCHEMA app, autos TO regress_installer; GRANT SELECT ON ALL TABLES IN SCHEMA app, autos TO regress_installer;'
+$source->sql('GRANT USAGE ON SCHEMA app, autos, zoo TO regress_installer; GRANT SELECT ON ALL TABLES IN SCHEMA app, autos, zoo TO regress_installer;'
 	  . 'GRANT SELECT ON ALL SEQUENCES IN SCHEMA app TO regress_installer', db => 'd');
 my $installers = dump_it('installers.sql', '-d', 'd', '-U', 'regress_installer');
 fresh();
