@@ -839,12 +839,12 @@ decide(Take *take)
 		for (int i = 0; i < table->nrows; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			al_plan_take_back(table->rows[i]);
+			al_revert_row(table->rows[i]);
 		}
 		al_plan_pair(table);
 		for (int i = 0; i < table->nrows; i++)
 			al_plan_decide(table->rows[i]);
-		al_plan_decode(table);
+		al_values_decode(table);
 	}
 	MemoryContextSwitchTo(old);
 	al_obstacle_find(&take->plan);
