@@ -280,11 +280,11 @@ no_such(const Take *take)
 {
 	if (take->kind == TAKE_CHANGE)
 		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("change %lld is not in the log", (long long) take->number),
 				 errhint("A change's number is its id in audit_log.audit_logs.")));
 	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("transaction %lld has no changes in the log", (long long) take->number),
 			 errhint("A transaction's number is its id in audit_log.transactions.")));
 }
