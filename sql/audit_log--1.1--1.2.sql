@@ -299,6 +299,95 @@ CREATE OR REPLACE FUNCTION audit_log._maintain(caller oid, keep interval, expire
     END
     $$;
 
+/* the guards of marks and clusters, too */
+CREATE OR REPLACE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH live AS (
+            SELECT t.id, t.uid, t.table_schema, t.table_name, t.settings, c.oid AS relid, c.relkind,
+                   (SELECT s.kind FROM audit_log.table_state s
+                     WHERE s.table_id = t.id AND s.kind IN ('enabled', 'disabled') ORDER BY s.id DESC LIMIT 1) AS latest
+              FROM audit_log.tracked_table t
+              LEFT JOIN (pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p'))
+                     ON n.nspname = t.table_schema AND c.relname = t.table_name
+             WHERE t.dropped_at IS NULL),
+        expected AS (
+            SELECT l.*, m.member, w.trigger_name, w.function
+              FROM live l
+             CROSS JOIN LATERAL audit_log._members(l.relid) m (member)
+             CROSS JOIN (VALUES ('audit_log_row', 'audit_log.capture()'::regprocedure),
+                                ('audit_log_flush', 'audit_log.capture_flush()'::regprocedure),
+                                ('audit_log_truncate', 'audit_log.capture_truncate()'::regprocedure))
+                        w (trigger_name, function)
+             -- a trigger of a restored schema is there without that state
+             WHERE l.relid IS NOT NULL AND (l.latest = 'enabled'
+                OR l.latest IS NULL AND audit_log._trigger_settings(l.relid, 'audit_log_row') IS NOT NULL)),
+        log_table AS (
+            SELECT c.oid::regclass AS relid FROM pg_class c
+             WHERE c.oid IN ('audit_log.transaction'::regclass, 'audit_log.change'::regclass,
+                             'audit_log.tracked_table'::regclass, 'audit_log.table_state'::regclass,
+                             'audit_log.mask_secret'::regclass, 'audit_log.mark'::regclass,
+                             'audit_log.cluster'::regclass)
+            UNION SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = 'audit_log.change'::regclass)
+        SELECT format('%I.%I', l.table_schema, l.table_name),
+               coalesce('it is now ' || audit_log._bearer(l.uid) || ', but its renaming was not noticed',
+                        'the table is gone, but its DROP was not noticed'),
+               'Run SELECT audit_log.repair().'
+          FROM live l WHERE l.relid IS NULL
+        UNION ALL
+        SELECT e.member::text,
+               CASE WHEN g.oid IS NULL THEN format('trigger %s is missing', e.trigger_name)
+                    WHEN g.tgenabled = 'D' THEN format('trigger %s is disabled', e.trigger_name)
+                    WHEN g.tgenabled = 'R' THEN format('trigger %s fires for replicated changes only', e.trigger_name)
+                    ELSE format('trigger %s is no longer ALWAYS', e.trigger_name) END,
+               CASE WHEN g.tgenabled IN ('O') THEN 'Run SELECT audit_log.repair().'
+                    ELSE format('Run SELECT audit_log.enable(%L). What was changed since is not in the log.',
+                                e.relid::regclass::text) END
+          FROM expected e
+          LEFT JOIN pg_trigger g ON g.tgrelid = e.member AND g.tgname = e.trigger_name AND g.tgfoid = e.function
+         WHERE g.oid IS NULL OR g.tgenabled IN ('D', 'R')
+            OR (coalesce((e.settings ->> 'always')::boolean, false) AND g.tgenabled <> 'A')
+        UNION ALL
+        SELECT c.relid::text,
+               CASE WHEN g.oid IS NULL THEN 'the guard against UPDATE, DELETE and TRUNCATE is missing'
+                    ELSE 'the guard against UPDATE, DELETE and TRUNCATE is not ALWAYS enabled' END,
+               'Run SELECT audit_log.repair().'
+          FROM log_table c
+          LEFT JOIN pg_trigger g ON g.tgrelid = c.relid AND g.tgname = 'audit_log_guard'
+                                AND g.tgfoid = 'audit_log.guard()'::regprocedure
+         WHERE g.oid IS NULL OR g.tgenabled <> 'A'
+        UNION ALL
+        SELECT 'event trigger ' || e.name, CASE WHEN v.oid IS NULL THEN 'it is missing' WHEN v.evtenabled = 'R' THEN 'it fires for replicated changes only'
+                    ELSE 'it is disabled' END,
+               CASE WHEN v.oid IS NULL THEN 'Run SELECT audit_log.repair().'
+                    ELSE format('Run ALTER EVENT TRIGGER %I ENABLE.', e.name) END
+          FROM unnest(ARRAY['audit_log_attach', 'audit_log_ddl', 'audit_log_drop', 'audit_log_rights']) e (name)
+          LEFT JOIN pg_event_trigger v ON v.evtname = e.name
+         WHERE v.oid IS NULL OR v.evtenabled IN ('D', 'R')
+        UNION ALL
+        SELECT 'audit_log.change', format('only %s months ahead have their partition', audit_log._months_ahead()),
+               'Run CALL audit_log.maintain() regularly.'
+         WHERE audit_log._months_ahead() < 2 AND EXISTS (SELECT FROM live)
+        UNION ALL
+        SELECT 'audit_log.change_default', 'it is no partition of audit_log.change: a month without one makes writes fail',
+               'Run ALTER TABLE audit_log.change ATTACH PARTITION audit_log.change_default DEFAULT.'
+         WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = 'audit_log.change'::regclass
+                              AND i.inhrelid = to_regclass('audit_log.change_default'))
+        UNION ALL
+        SELECT format('schema %I', s.schema_name),
+               format('its new tables are not tracked: role %I, which asked for that, does not exist under this name', s.enabled_by),
+               format('Run SELECT audit_log.enable_schema(%L, auto => true) again.', s.schema_name)
+          FROM audit_log.tracked_schema s
+         WHERE NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = s.enabled_by)
+        UNION ALL
+        SELECT 'schema audit_log', format('role %s may create in it', CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END),
+               'Revoke CREATE on the schema.'
+          FROM pg_namespace n, LATERAL aclexplode(n.nspacl) a
+         WHERE n.nspname = 'audit_log' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
+        UNION ALL
+        SELECT v.relation, v.problem, v.remedy FROM audit_log._check_versions() v
+    $$;
+
 /* =============================================================== taking back */
 
 CREATE FUNCTION audit_log.undo_change(change_id bigint,

@@ -5,6 +5,7 @@
 --
 SET client_min_messages = warning;
 SET timezone = 'Asia/Kolkata';
+SET datestyle = 'ISO, DMY';
 CREATE SCHEMA "time ""as"" of";
 SET search_path = "time ""as"" of";
 CREATE DOMAIN posint AS int CHECK (VALUE > 0);

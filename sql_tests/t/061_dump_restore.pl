@@ -300,7 +300,7 @@ restore_sql($data);
 is(there($contents =~ s/UNION ALL SELECT 'triggers'.*?'audit_log'::regnamespace\n//sr),
 	$expected =~ s/^triggers.*\n//mr, 'data only: everything is there, and nothing more');
 my $problems = there('SELECT relation, problem FROM audit_log.check()');
-like($problems, qr/audit_log\.$_\|the guard.*not ALWAYS/, "data only: check() names the guard of $_") for qw(transaction tracked_table table_state change_default change_2020_02);
+like($problems, qr/audit_log\.$_\|the guard.*not ALWAYS/, "data only: check() names the guard of $_") for qw(transaction tracked_table table_state mark cluster change_default change_2020_02);
 like($problems, qr/app\.always1\|trigger $_ is no longer ALWAYS/, "data only: check() names $_") for qw(audit_log_row audit_log_flush audit_log_truncate);
 unlike($problems, qr/app\.(plain|parted|hand)/, 'data only: and no other trigger');
 cmp_ok(there('SELECT audit_log.repair()'), '>', 0, 'data only: repair()');
