@@ -8,7 +8,7 @@ use AuditLogTest;
 use File::Copy ();
 
 my $node = AuditLogTest->new('update', conf => "max_connections = 40\n");
-my $new = '1.2';
+my $new = '1.3';
 
 # A copy of the installed control file and scripts, whose functions name the library without a folder: then
 # dynamic_library_path says which one a session loads.
