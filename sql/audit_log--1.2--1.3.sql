@@ -7,3 +7,458 @@
  * older library refuses changes from here on (HINT: connect again).
  */
 REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
+
+/* =========================================================== activity feed */
+
+CREATE FUNCTION audit_log._log_activity(activity_type text, description text, entity_id text, user_id text) RETURNS text
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_log_activity';
+COMMENT ON FUNCTION audit_log._log_activity(text, text, text, text) IS 'log_activity(), whatever the types of the activity table; for whoever may INSERT there';
+CREATE FUNCTION audit_log._activity_table() RETURNS regclass
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_activity_table';
+COMMENT ON FUNCTION audit_log._activity_table() IS 'the activity table of the database, NULL while there is none';
+CREATE FUNCTION audit_log._run_as_caller(command text) RETURNS text
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'audit_log_run_as_caller';
+COMMENT ON FUNCTION audit_log._run_as_caller(text) IS 'runs a command with the rights and the search_path of whoever called; returns the first column of its first row';
+CREATE FUNCTION audit_log.on_activity_drop() RETURNS event_trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_activity_drop';
+COMMENT ON FUNCTION audit_log.on_activity_drop() IS 'lets log_activity() and get_recent_activities() go with the activity table';
+CREATE EVENT TRIGGER audit_log_activity ON ddl_command_start WHEN TAG IN ('DROP TABLE', 'DROP OWNED')
+    EXECUTE FUNCTION audit_log.on_activity_drop();
+COMMENT ON EVENT TRIGGER audit_log_activity IS 'audit_log lets log_activity() and get_recent_activities() go with the activity table';
+
+/* a table as create_activity_table() makes it, or a migration has made it */
+CREATE FUNCTION audit_log._has_activity_shape(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT count(*) FILTER (WHERE (a.attname, a.atttypid) IN (VALUES ('id'::name, 'int4'::regtype), ('id', 'int8'::regtype),
+                   ('timestamp', 'timestamptz'::regtype), ('activity_type', 'varchar'::regtype), ('activity_type', 'text'::regtype),
+                   ('description', 'text'::regtype)) OR a.attname IN ('user_id', 'entity_id')) = 6
+          FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    $$;
+COMMENT ON FUNCTION audit_log._has_activity_shape(regclass) IS 'does the table have the columns of an activity table?';
+
+CREATE OR REPLACE FUNCTION audit_log._is_bookkeeping(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT audit_log._is_version_table($1)
+            OR audit_log._has_activity_shape($1)
+            -- one that SQLAlchemy-Continuum keeps, or a migration has just made
+            OR EXISTS (SELECT FROM pg_class c JOIN pg_class v ON v.relnamespace = c.relnamespace AND v.relname = c.relname || '_version'
+                        WHERE v.oid = $1 AND c.relkind IN ('r', 'p')
+                          AND (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = v.oid AND a.attname IN ('transaction_id', 'operation_type')))
+            OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                        AND d.objid = $1 AND d.deptype = 'e')
+            OR (SELECT c.relname IN ('flyway_schema_history', 'schema_version',
+                                     'alembic_version',
+                                     'schema_migrations', 'ar_internal_metadata',
+                                     'django_migrations')
+                       OR n.nspname = 'sqitch'
+                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1)
+    $$;
+COMMENT ON FUNCTION audit_log._is_bookkeeping(regclass) IS 'is the table a version table, an activity table, an extension''s, or the bookkeeping of Flyway, Alembic, Rails, Django or Sqitch?';
+
+/* what keeps a table that is there from being the activity table, one sentence each */
+CREATE FUNCTION audit_log._activity_misfits(target regclass, user_table regclass, user_column name, entity_type regtype) RETURNS SETOF text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        WITH col AS (
+            SELECT a.attname, a.atttypid, a.atttypmod, a.attnum, a.attnotnull, a.attidentity <> '' OR a.atthasdef AS filled
+              FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped),
+        wanted (n, name, types, required) AS (VALUES
+            (1, 'id', ARRAY['int4', 'int8']::regtype[], true),
+            (2, 'timestamp', ARRAY['timestamptz']::regtype[], true),
+            (3, 'user_id', ARRAY[(SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = $2 AND a.attname = $3)]::regtype[], false),
+            (4, 'activity_type', ARRAY['varchar', 'text']::regtype[], true),
+            (5, 'description', ARRAY['text']::regtype[], true),
+            (6, 'entity_id', ARRAY[$4], false))
+        SELECT 'It is not an ordinary or partitioned table.' FROM pg_class c
+         WHERE c.oid = $1 AND (c.relkind NOT IN ('r', 'p') OR c.relpersistence = 't' OR c.relispartition)
+        UNION ALL
+        (SELECT CASE WHEN c.attname IS NULL THEN format('It has no column %s.', w.name)
+                    WHEN c.atttypid <> ALL (w.types) THEN format('Column %s is of type %s, not %s.', w.name, format_type(c.atttypid, NULL),
+                        array_to_string(w.types, ' or '))
+                    WHEN c.attnotnull AND NOT w.required THEN format('Column %s is NOT NULL.', w.name)
+                    WHEN w.required AND NOT c.attnotnull THEN format('Column %s is not NOT NULL.', w.name)
+                    WHEN w.name IN ('id', 'timestamp') AND NOT c.filled THEN format('Column %s has no default.', w.name)
+                    WHEN w.name = 'id' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid
+                             AND i.indpred IS NULL AND i.indkey::int2[] = ARRAY[c.attnum]) THEN 'Column id is not unique.'
+                    WHEN w.name = 'activity_type' AND c.atttypmod BETWEEN 0 AND 53 THEN 'Column activity_type takes fewer than 50 characters.'
+               END AS misfit
+          FROM wanted w LEFT JOIN col c ON c.attname = w.name ORDER BY w.n)
+        UNION ALL
+        SELECT format('Column %I is NOT NULL and has no default.', c.attname) FROM col c
+         WHERE c.attnotnull AND NOT c.filled AND c.attname NOT IN ('id', 'timestamp', 'user_id', 'activity_type', 'description', 'entity_id')
+        UNION ALL
+        SELECT format('Constraint %I of user_id is not a foreign key to %s ON DELETE SET NULL.', k.conname, $2)
+          FROM pg_constraint k JOIN col c ON c.attname = 'user_id'
+         WHERE k.conrelid = $1 AND k.contype = 'f' AND c.attnum = ANY (k.conkey)
+           AND NOT (k.confrelid = $2 AND k.confdeltype = 'n' AND cardinality(k.conkey) = 1
+                    AND k.confkey[1] = (SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = $2 AND a.attname = $3))
+    $$;
+COMMENT ON FUNCTION audit_log._activity_misfits(regclass, regclass, name, regtype) IS 'what keeps a table from being the activity table';
+
+/* log_activity() and get_recent_activities() in the types of the table; those that are there stay where they are the same */
+CREATE FUNCTION audit_log._make_activity_functions(target regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        id text;
+        usr text;
+        entity text;
+        function regprocedure;
+        wanted text[];
+    BEGIN
+        SELECT format_type(max(a.atttypid) FILTER (WHERE a.attname = 'id'), NULL),
+               format_type(max(a.atttypid) FILTER (WHERE a.attname = 'user_id'), NULL),
+               format_type(max(a.atttypid) FILTER (WHERE a.attname = 'entity_id'), NULL)
+          INTO id, usr, entity
+          FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0;
+        wanted := ARRAY[format('audit_log.log_activity(text,text,%s,%s)', entity, usr),
+                        format('audit_log.get_recent_activities(integer,%s,text,%s,%s)', usr, entity, id)];
+        IF (SELECT array_agg(p.oid::regprocedure::text ORDER BY p.proname DESC) FROM pg_proc p
+             WHERE p.pronamespace = 'audit_log'::regnamespace AND p.proname IN ('log_activity', 'get_recent_activities')) = wanted
+           AND to_regprocedure(wanted[1]) IN (SELECT p.oid FROM pg_proc p WHERE p.prorettype = id::regtype)
+           AND audit_log._activity_table() = target THEN
+            RETURN;
+        END IF;
+        FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'audit_log'::regnamespace
+                           AND p.proname IN ('log_activity', 'get_recent_activities') LOOP
+            EXECUTE format('DROP FUNCTION %s', function);
+        END LOOP;
+
+        EXECUTE format($f$
+            CREATE FUNCTION audit_log.log_activity(activity_type text, description text, entity_id %1$s DEFAULT NULL, user_id %2$s DEFAULT NULL)
+                RETURNS %3$s LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+                AS 'SELECT audit_log._log_activity($1, $2, $3::text, $4::text)::%3$s'
+            $f$, entity, usr, id);
+        EXECUTE format($f$
+            CREATE FUNCTION audit_log.get_recent_activities(max_rows integer DEFAULT 50, user_id %1$s DEFAULT NULL,
+                    activity_type text DEFAULT NULL, entity_id %2$s DEFAULT NULL, before_id %3$s DEFAULT NULL)
+                RETURNS SETOF %4$s LANGUAGE plpgsql STABLE ROWS 50 SET search_path = pg_catalog, pg_temp
+                AS $b$
+                BEGIN
+                    -- a query for the arguments that are given; the place of an entry that is gone is that of the one before it
+                    RETURN QUERY EXECUTE format('SELECT a.* FROM %%s a WHERE true'
+                        || CASE WHEN user_id IS NOT NULL THEN ' AND a.user_id = $2' ELSE '' END
+                        || CASE WHEN activity_type IS NOT NULL THEN ' AND a.activity_type = $3' ELSE '' END
+                        || CASE WHEN entity_id IS NOT NULL THEN ' AND a.entity_id = $4' ELSE '' END
+                        || CASE WHEN before_id IS NOT NULL THEN ' AND (a."timestamp", a.id) < '
+                            '((SELECT b."timestamp" FROM %%1$s b WHERE b.id <= $5 ORDER BY b.id DESC LIMIT 1), $5)' ELSE '' END
+                        || ' ORDER BY a."timestamp" DESC, a.id DESC LIMIT $1', audit_log._activity_table())
+                        USING max_rows, user_id, activity_type, entity_id, before_id;
+                END
+                $b$
+            $f$, usr, entity, id, target);
+        FOREACH function IN ARRAY wanted::regprocedure[] LOOP
+            -- it goes with the extension, but is dumped as what it is
+            EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION audit_log', function);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', function);
+        END LOOP;
+        EXECUTE format('COMMENT ON FUNCTION %s IS %L', wanted[1],
+            'writes an entry into the activity table, of the user in force where none is given; returns its id. For whoever may INSERT there');
+        EXECUTE format('COMMENT ON FUNCTION %s IS %L', wanted[2],
+            'the newest entries of the activity table, newest first; before_id, an id of the page before, goes on from there');
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._make_activity_functions(regclass) IS 'makes log_activity() and get_recent_activities() in the types of the activity table';
+
+CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, user_table regclass, entity_type regtype) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    #variable_conflict use_variable
+    DECLARE
+        simple CONSTANT regtype[] := '{int2,int4,int8,uuid,text,varchar}';
+        names text[];
+        target regclass;
+        there regclass := audit_log._activity_table();
+        label text;
+        users record;
+        misfits text;
+        made boolean;
+        indexed name;
+    BEGIN
+        IF table_name IS NULL OR user_table IS NULL OR entity_type IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'table_name, user_table and entity_type must not be NULL';
+        END IF;
+        SELECT format('%I.%I', n.nspname, c.relname) AS name, a.attname, a.atttypid, a.attcollation,
+               CASE WHEN a.atttypid = 'varchar'::regtype THEN format_type(a.atttypid, a.atttypmod)
+                    ELSE (SELECT format('pg_catalog.%I', t.typname) FROM pg_type t WHERE t.oid = a.atttypid) END
+                   || CASE WHEN a.attcollation <> t.typcollation
+                           THEN format(' COLLATE %I.%I', cn.nspname, l.collname) ELSE '' END AS type
+          INTO users
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_attribute a ON a.attrelid = c.oid AND ARRAY[a.attname::text] = audit_log._key_columns(user_table)
+          JOIN pg_type t ON t.oid = a.atttypid
+          LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = l.collnamespace
+         WHERE c.oid = user_table AND c.relkind IN ('r', 'p');
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('%s is no table with a key of one column', user_table),
+                HINT = 'Name the table of users, whose key the entries'' user_id is.';
+        END IF;
+        IF users.atttypid <> ALL (simple) OR entity_type <> ALL (simple) THEN
+            RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+                MESSAGE = CASE WHEN entity_type <> ALL (simple) THEN format('entities cannot be of type %s', entity_type)
+                               ELSE format('the key of table %s is of type %s', user_table, format_type(users.atttypid, NULL)) END,
+                HINT = 'Types of keys can be smallint, integer, bigint, uuid, text and varchar.';
+        END IF;
+
+        names := parse_ident(table_name);
+        IF cardinality(names) > 2 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_name', MESSAGE = format('%s is not the name of a table', table_name);
+        END IF;
+        IF cardinality(names) = 1 THEN
+            names := audit_log._run_as_caller('SELECT pg_catalog.current_schema()') || names;
+            target := audit_log._run_as_caller(format('SELECT pg_catalog.to_regclass(%L)::pg_catalog.oid', table_name));
+        ELSE
+            target := to_regclass(format('%I.%I', names[1], names[2]));
+        END IF;
+        IF names[1] IN ('audit_log', 'pg_catalog', 'information_schema') OR names[1] ~ '^pg_' THEN
+            RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('cannot make the activity table in schema %I', names[1]);
+        END IF;
+        IF names[1] IS NULL AND target IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = 'no schema has been selected to create in';
+        END IF;
+        IF there IS NOT NULL AND there IS DISTINCT FROM target THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
+                MESSAGE = format('the database has an activity table: %s', there),
+                DETAIL = 'There is one of each of log_activity() and get_recent_activities().',
+                HINT = format('Use that one, or drop it first. To keep its entries: ALTER TABLE %s RENAME TO …, after dropping the two functions.', there);
+        END IF;
+
+        made := target IS NULL;
+        IF made THEN
+            label := format('%I.%I', names[1], names[2]);
+            -- no comment on it: a model would have to repeat it
+            PERFORM audit_log._run_as_caller(format(
+                'CREATE TABLE %s ('
+                'id serial PRIMARY KEY, '
+                '"timestamp" timestamp with time zone NOT NULL DEFAULT pg_catalog.now(), '
+                'user_id %s REFERENCES %s (%I) ON DELETE SET NULL, '
+                'activity_type character varying(50) NOT NULL, '
+                'description pg_catalog.text NOT NULL, '
+                'entity_id %s)', label, users.type, users.name, users.attname,
+                CASE entity_type WHEN 'varchar'::regtype THEN 'character varying'
+                     ELSE (SELECT format('pg_catalog.%I', t.typname) FROM pg_type t WHERE t.oid = entity_type) END));
+            target := to_regclass(label);
+        ELSE
+            PERFORM audit_log._check_owner(caller, target);
+            SELECT format('%I.%I', n.nspname, c.relname) INTO label
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+            SELECT string_agg(m, ' ') INTO misfits
+              FROM audit_log._activity_misfits(target, user_table, users.attname, entity_type) m WHERE m IS NOT NULL;
+            IF misfits IS NOT NULL THEN
+                RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
+                    MESSAGE = format('table %s is there, and is not such an activity table', label),
+                    DETAIL = misfits,
+                    HINT = 'Alter or rename it, or choose another name.';
+            END IF;
+            IF NOT EXISTS (SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = target AND k.conkey = ARRAY[a.attnum]
+                            WHERE k.conrelid = target AND k.contype = 'f' AND a.attname = 'user_id') THEN
+                PERFORM audit_log._run_as_caller(format('ALTER TABLE %s ADD FOREIGN KEY (user_id) REFERENCES %s (%I) ON DELETE SET NULL',
+                    label, users.name, users.attname));
+            END IF;
+        END IF;
+        -- of a table that was there only what no index serves
+        FOR indexed IN SELECT a.attname FROM pg_attribute a
+                        WHERE a.attrelid = target AND a.attname IN ('id', 'timestamp', 'user_id', 'activity_type', 'entity_id')
+                          AND (made OR NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = target AND i.indisvalid
+                                                      AND i.indpred IS NULL AND i.indkey[0] = a.attnum))
+                        ORDER BY a.attnum LOOP
+            PERFORM audit_log._run_as_caller(format('CREATE INDEX %I ON %s (%I)',
+                audit_log._version_index_name((parse_ident(label))[2]::name, indexed), label, indexed));
+        END LOOP;
+
+        PERFORM audit_log._make_activity_functions(target);
+        RAISE NOTICE 'audit_log: % is the activity table%, its users are %, its entities of type %',
+            target, CASE WHEN made THEN '' ELSE ', as it stands' END, user_table, entity_type;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._create_activity_table(oid, text, regclass, regtype) IS 'create_activity_table(), with the caller''s role';
+
+CREATE FUNCTION audit_log.create_activity_table(table_name text, user_table regclass, entity_type regtype DEFAULT 'integer') RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.create_activity_table(text, regclass, regtype) IS
+    'makes the activity table, an ordinary one of the caller''s, or takes over one that fits, and with it log_activity() and get_recent_activities(); one a database';
+
+/* ------------------------------------------------------------- descriptions */
+
+CREATE OR REPLACE FUNCTION audit_log._settings_arguments(uid uuid, settings jsonb) RETURNS text[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT array_agg(a.argument ORDER BY a.place)
+          FROM (SELECT 0 AS place, 'table=' || $1::text AS argument
+                UNION ALL
+                SELECT s.place,
+                       s.name || '=' || CASE jsonb_typeof($2 -> s.name)
+                           WHEN 'array' THEN (SELECT array_agg(e.value ORDER BY e.ordinality)::text
+                                                FROM jsonb_array_elements_text($2 -> s.name) WITH ORDINALITY e)
+                           ELSE $2 ->> s.name END
+                  FROM unnest(ARRAY['exclude', 'include', 'mask', 'condition', 'actions',
+                                    'on_truncate', 'user_column', 'require', 'always',
+                                    'versioned', 'version_table', 'version_columns', 'describe'])
+                       WITH ORDINALITY s (name, place)
+                 WHERE $2 ? s.name) a
+    $$;
+
+/*
+ * Templates are settings of the table like the others: arguments of its
+ * trigger, so that whatever carries that carries them, and capture, which has
+ * the trigger at hand, looks nowhere else.  They are checked by what reads
+ * them there (src/table.c), also against columns masked later.
+ */
+CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, activity_type text, template text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    #variable_conflict use_variable
+    DECLARE
+        settings jsonb;
+        templates jsonb;
+        uid uuid;
+    BEGIN
+        template := nullif(template, '');
+        IF target IS NULL OR action IS NULL OR (activity_type IS NULL AND template IS NOT NULL) THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'table_name, action and activity_type must not be NULL';
+        END IF;
+        action := lower(action);
+        IF action NOT IN ('insert', 'update', 'delete') THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('unknown action %L for a description', action),
+                HINT = 'Actions are insert, update and delete.';
+        END IF;
+        IF NOT length(activity_type) BETWEEN 1 AND 50 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = 'activity_type must have between 1 and 50 characters';
+        END IF;
+        PERFORM audit_log._check_owner(caller, target);
+        PERFORM audit_log._check_no_partition(target);
+        EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', target);
+        IF (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = target) THEN
+            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+        END IF;
+        settings := audit_log._trigger_settings(target, 'audit_log_row');
+        IF settings IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('table %s is not audited', target),
+                HINT = format('Run audit_log.enable(%L) first.', target::text);
+        END IF;
+        IF template IS NOT NULL THEN
+            IF audit_log._activity_table() IS NULL THEN
+                RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                    MESSAGE = 'this database has no activity table',
+                    HINT = 'Run audit_log.create_activity_table() first.';
+            END IF;
+            IF target = audit_log._activity_table() THEN
+                RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
+                    MESSAGE = format('cannot describe changes of %s', target),
+                    DETAIL = 'It is the activity table itself.';
+            END IF;
+            IF settings ? 'actions' AND NOT settings -> 'actions' ? action THEN
+                RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                    MESSAGE = format('no %s of table %s is logged', action, target),
+                    HINT = 'Run audit_log.enable() with other actions first.';
+            END IF;
+        END IF;
+
+        templates := coalesce(settings -> 'describe', '{}');
+        IF template IS NOT NULL THEN
+            templates := templates || jsonb_build_object(action,
+                coalesce(templates -> action, '{}') || jsonb_build_object(activity_type, template));
+        ELSIF activity_type IS NOT NULL THEN
+            templates := templates #- ARRAY[action, activity_type];
+        ELSE
+            templates := templates - action;
+        END IF;
+        IF templates -> action = '{}' THEN
+            templates := templates - action;
+        END IF;
+        IF templates IS DISTINCT FROM coalesce(settings -> 'describe', '{}') THEN
+            settings := settings - 'describe' || CASE templates WHEN '{}' THEN '{}'::jsonb ELSE jsonb_build_object('describe', templates) END;
+            BEGIN
+                PERFORM audit_log._register(target, NULL, NULL);
+            EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
+                -- a setting names a column that is gone, perhaps just the template that is replaced here
+                NULL;
+            END;
+            SELECT t.uid INTO uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
+            uid := coalesce(uid, audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
+                FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid, gen_random_uuid());
+            PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
+            PERFORM audit_log._register(target, NULL, NULL);
+        END IF;
+        RAISE NOTICE 'audit_log: % of % is %', upper(action), target,
+            coalesce((SELECT 'described as ' || string_agg(format('%s: "%s"', d.key, d.value), ', ' ORDER BY d.key COLLATE "C")
+                        FROM jsonb_each_text(templates -> action) d), 'not described');
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._describe(oid, regclass, text, text, text) IS 'describe(), with the caller''s role';
+
+CREATE FUNCTION audit_log.describe(table_name regclass, action text, activity_type text, template text) RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.describe(regclass, text, text, text) IS
+    'has the changes of a table write entries into the activity table; {column} and {column.old} in the template are its values. NULL as template ends that. Takes SHARE ROW EXCLUSIVE on the table and its partitions';
+
+CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT unnest(ARRAY[
+            'FUNCTION audit_log.enable(regclass, name[], name[], name[], text, text[], text, boolean, name, text[], boolean, boolean, name, jsonb)',
+            'FUNCTION audit_log.enable_schema(name, regclass[], boolean, name[], name[], name[], text, text[], text, boolean, name, text[], boolean, boolean, jsonb)',
+            'FUNCTION audit_log.disable(regclass)',
+            'FUNCTION audit_log.pause(regclass, text)',
+            'FUNCTION audit_log.capture()',
+            'FUNCTION audit_log.check()',
+            'FUNCTION audit_log.version_table_migration(regclass, text)',
+            'FUNCTION audit_log.create_activity_table(text, regclass, regtype)',
+            'FUNCTION audit_log.describe(regclass, text, text, text)'])
+    $$;
+
+/* ------------------------------------- rights of activity feed and imports */
+
+DO $$
+DECLARE
+    object record;
+    owner oid := (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
+    made text[] := ARRAY['_log_activity', '_activity_table', '_run_as_caller', 'on_activity_drop', '_has_activity_shape', '_activity_misfits',
+        '_make_activity_functions', '_create_activity_table', 'create_activity_table', '_describe', 'describe'];
+BEGIN
+    FOR object IN
+        SELECT p.oid::pg_catalog.regprocedure AS name, p.proowner <> owner AS foreign_owner
+          FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = ANY (made)
+    LOOP
+        IF object.foreign_owner THEN
+            EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO %I', object.name, pg_catalog.pg_get_userbyid(owner));
+        END IF;
+    END LOOP;
+    IF (SELECT v.evtowner <> owner FROM pg_catalog.pg_event_trigger v WHERE v.evtname = 'audit_log_activity') THEN
+        EXECUTE pg_catalog.format('ALTER EVENT TRIGGER audit_log_activity OWNER TO %I', pg_catalog.pg_get_userbyid(owner));
+    END IF;
+    FOR object IN
+        SELECT DISTINCT p.oid::pg_catalog.regprocedure AS name, a.grantee
+          FROM pg_catalog.pg_proc p,
+               LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = ANY (made) AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s CASCADE', object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
+                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
+    END LOOP;
+    -- whom grant_admin() let track his tables
+    FOR object IN
+        SELECT a.grantee, a.is_grantable, f.name
+          FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) a,
+               pg_catalog.unnest(ARRAY['create_activity_table(text, regclass, regtype)', 'describe(regclass, text, text, text)']) f (name)
+         WHERE p.oid = 'audit_log.pause(regclass, text)'::pg_catalog.regprocedure AND a.grantee <> owner
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.%s TO %s%s', object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
+                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
+            CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+END
+$$;
+
+-- they look at the rights of whoever calls
+GRANT EXECUTE ON FUNCTION audit_log._log_activity(text, text, text, text), audit_log._activity_table() TO PUBLIC;
