@@ -22,7 +22,7 @@ COMMENT ON FUNCTION audit_log._run_as_caller(text) IS 'runs a command with the r
 CREATE FUNCTION audit_log.on_activity_drop() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_activity_drop';
 COMMENT ON FUNCTION audit_log.on_activity_drop() IS 'lets log_activity() and get_recent_activities() go with the activity table';
-CREATE EVENT TRIGGER audit_log_activity ON ddl_command_start WHEN TAG IN ('DROP TABLE', 'DROP OWNED')
+CREATE EVENT TRIGGER audit_log_activity ON ddl_command_start WHEN TAG IN ('DROP TABLE', 'DROP OWNED', 'DROP SCHEMA')
     EXECUTE FUNCTION audit_log.on_activity_drop();
 COMMENT ON EVENT TRIGGER audit_log_activity IS 'audit_log lets log_activity() and get_recent_activities() go with the activity table';
 
@@ -81,7 +81,7 @@ CREATE FUNCTION audit_log._activity_misfits(target regclass, user_table regclass
                     WHEN w.required AND NOT c.attnotnull THEN format('Column %s is not NOT NULL.', w.name)
                     WHEN w.name IN ('id', 'timestamp') AND NOT c.filled THEN format('Column %s has no default.', w.name)
                     WHEN w.name = 'id' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid
-                             AND i.indpred IS NULL AND i.indkey::int2[] = ARRAY[c.attnum]) THEN 'Column id is not unique.'
+                             AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum) THEN 'Column id is not unique.'
                     WHEN w.name = 'activity_type' AND c.atttypmod BETWEEN 0 AND 53 THEN 'Column activity_type takes fewer than 50 characters.'
                END AS misfit
           FROM wanted w LEFT JOIN col c ON c.attname = w.name ORDER BY w.n)
@@ -210,7 +210,7 @@ CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, us
         END IF;
         IF cardinality(names) = 1 THEN
             names := audit_log._run_as_caller('SELECT pg_catalog.current_schema()') || names;
-            target := audit_log._run_as_caller(format('SELECT pg_catalog.to_regclass(%L)::pg_catalog.oid', table_name));
+            target := audit_log._run_as_caller(format('SELECT pg_catalog.to_regclass(%L)::pg_catalog.oid', table_name))::oid;
         ELSE
             target := to_regclass(format('%I.%I', names[1], names[2]));
         END IF;
@@ -220,11 +220,14 @@ CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, us
         IF names[1] IS NULL AND target IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = 'no schema has been selected to create in';
         END IF;
+        IF target IS NULL AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = names[1]) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = format('schema %I does not exist', names[1]);
+        END IF;
         IF there IS NOT NULL AND there IS DISTINCT FROM target THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('the database has an activity table: %s', there),
                 DETAIL = 'There is one of each of log_activity() and get_recent_activities().',
-                HINT = format('Use that one, or drop it first. To keep its entries: ALTER TABLE %s RENAME TO …, after dropping the two functions.', there);
+                HINT = 'Use that one, or drop it first; or the two functions alone, if it shall stay as it is.';
         END IF;
 
         made := target IS NULL;
@@ -386,7 +389,14 @@ CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, ac
             uid := coalesce(uid, audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
                 FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid, gen_random_uuid());
             PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
-            PERFORM audit_log._register(target, NULL, NULL);
+            BEGIN
+                PERFORM audit_log._register(target, NULL, NULL);
+            EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
+                -- one that is taken away may not be the only one that is wrong
+                IF template IS NOT NULL THEN
+                    RAISE;
+                END IF;
+            END;
         END IF;
         RAISE NOTICE 'audit_log: % of % is %', upper(action), target,
             coalesce((SELECT 'described as ' || string_agg(format('%s: "%s"', d.key, d.value), ', ' ORDER BY d.key COLLATE "C")

@@ -594,7 +594,7 @@ audit_log_activity_table(PG_FUNCTION_ARGS)
 }
 
 /*
- * Event trigger before DROP TABLE and DROP OWNED: the two functions go with the
+ * Event trigger before DROP TABLE, SCHEMA and OWNED: the two functions go with the
  * activity table, whose row type one of them returns.  A dump does not carry
  * such a dependency; so it is made when it is needed.
  */
