@@ -223,6 +223,9 @@ CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, us
         IF target IS NULL AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = names[1]) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_schema_name', MESSAGE = format('schema %I does not exist', names[1]);
         END IF;
+        IF target IS NULL AND NOT has_schema_privilege(caller, names[1], 'CREATE') THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for schema %I', names[1]);
+        END IF;
         IF there IS NOT NULL AND there IS DISTINCT FROM target THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_table',
                 MESSAGE = format('the database has an activity table: %s', there),

@@ -28,6 +28,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -532,6 +533,7 @@ audit_log_log_activity(PG_FUNCTION_ARGS)
 	MemoryContext cxt = CurrentMemoryContext;
 	text	   *result = NULL;
 
+	PreventCommandIfReadOnly("audit_log.log_activity()");
 	SPI_connect();
 	if (!open_feed(&feed))
 		ereport(ERROR,
