@@ -413,6 +413,190 @@ CREATE FUNCTION audit_log.describe(table_name regclass, action text, activity_ty
 COMMENT ON FUNCTION audit_log.describe(regclass, text, text, text) IS
     'has the changes of a table write entries into the activity table; {column} and {column.old} in the template are its values. NULL as template ends that. Takes SHARE ROW EXCLUSIVE on the table and its partitions';
 
+/* ------------------------------------------------------------------ imports */
+
+/* the partition of a month that is past; none where the default partition holds rows of it, which then is the place */
+CREATE FUNCTION audit_log._make_month(at timestamptz) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    DECLARE
+        month timestamptz := date_trunc('month', at);
+        partition text := 'audit_log.change_' || to_char(month, 'YYYY_MM');
+        timeout text := current_setting('lock_timeout');
+    BEGIN
+        IF extract(year FROM at) NOT BETWEEN 1 AND 9999 OR pg_partition_root(to_regclass(partition)) = 'audit_log.change'::regclass THEN
+            RETURN;
+        END IF;
+        -- a month that was detached has its name, and is not ours to fill
+        IF to_regclass(partition) IS NOT NULL
+           OR EXISTS (SELECT FROM audit_log.change_default c WHERE c.timestamp >= month AND c.timestamp < month + interval '1 month') THEN
+            RETURN;
+        END IF;
+        PERFORM set_config('lock_timeout', '2s', true);
+        EXECUTE format('CREATE TABLE %s (LIKE audit_log.change)', partition);
+        PERFORM audit_log._prepare_partition(partition::regclass);
+        EXECUTE format('ALTER TABLE audit_log.change ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
+            partition, month, month + interval '1 month');
+        PERFORM set_config('lock_timeout', timeout, true);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._make_month(timestamptz) IS 'makes the partition of the month of a moment, where it is missing';
+
+/* a row of another's log as changes has it: no NULL columns, and $pg not to be mistaken */
+CREATE FUNCTION audit_log._import_row(object jsonb, nulls boolean) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT coalesce(jsonb_object_agg(e.key, CASE
+                   WHEN jsonb_typeof(e.value) = 'object' AND e.value ? '$pg' AND (SELECT count(*) = 1 FROM jsonb_object_keys(e.value))
+                   THEN jsonb_build_object('$pg', e.value::text) ELSE e.value END), '{}')
+          FROM jsonb_each($1) e WHERE $2 OR e.value <> 'null'
+    $$;
+COMMENT ON FUNCTION audit_log._import_row(jsonb, boolean) IS 'a row of another''s log as changes has it';
+
+/*
+ * The delta of an UPDATE: of JSON columns inside, of others as a whole; without
+ * a key every column.  Of a table that is gone the types are not known, and
+ * what are objects on both sides are JSON.
+ */
+CREATE FUNCTION audit_log._import_delta(target regclass, keyed boolean, before jsonb, after jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT jsonb_object_agg(c.name, CASE WHEN c.deep THEN audit_log.jsonb_delta(c.old, c.new) ELSE jsonb_build_array(c.old, c.new) END)
+          FROM (SELECT coalesce(o.key, n.key) AS name, coalesce(o.value, 'null') AS old, coalesce(n.value, 'null') AS new,
+                       $2 AND jsonb_typeof(o.value) = 'object' AND jsonb_typeof(n.value) = 'object'
+                           AND NOT (o.value ? '$pg' OR n.value ? '$pg')
+                           AND ($1 IS NULL OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                                 WHERE a.attrelid = $1 AND a.attname = coalesce(o.key, n.key)
+                                   AND (a.atttypid IN ('json'::regtype, 'jsonb'::regtype) OR t.typbasetype IN ('json'::regtype, 'jsonb'::regtype)))) AS deep
+                  FROM jsonb_each(audit_log._import_row($3, true)) o FULL JOIN jsonb_each(audit_log._import_row($4, true)) n ON n.key = o.key) c
+         WHERE NOT $2 OR c.old IS DISTINCT FROM c.new
+    $$;
+COMMENT ON FUNCTION audit_log._import_delta(regclass, boolean, jsonb, jsonb) IS 'delta between two rows of another''s log';
+
+/* the key's text in a row, as record_id has it; NULL without a key, or where the row does not have it */
+CREATE FUNCTION audit_log._import_id(key text[], object jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT CASE WHEN count(*) = 1 THEN min($2 ->> k)
+                    WHEN count(*) > 1 AND count(*) = count($2 ->> k) THEN '[' || string_agg(to_json($2 ->> k)::text, ', ' ORDER BY n) || ']' END
+          FROM unnest($1) WITH ORDINALITY u (k, n)
+    $$;
+COMMENT ON FUNCTION audit_log._import_id(text[], jsonb) IS 'record_id of a row of another''s log';
+
+CREATE FUNCTION audit_log._import_change(
+        caller oid, table_name text, action_type text, changed_at timestamptz, old_row jsonb, new_row jsonb,
+        source text, source_transaction text, user_id text, context jsonb, started_at timestamptz,
+        db_user text, application_name text, client_addr inet, client_port integer, xid xid8)
+    RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    #variable_conflict use_variable
+    DECLARE
+        names text[] := parse_ident(table_name);
+        target regclass;
+        tracked integer;
+        key text[];
+        action audit_log.action_type;
+        origin jsonb;
+        transaction bigint;
+        change bigint;
+        delta jsonb;
+        id text;
+        former text;
+    BEGIN
+        IF NOT audit_log._is_keeper(caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'only a superuser or the role that installed audit_log may import into the log';
+        END IF;
+        IF table_name IS NULL OR action_type IS NULL OR changed_at IS NULL OR source IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = 'table_name, action_type, changed_at and source must not be NULL';
+        END IF;
+        IF NOT isfinite(changed_at) THEN
+            RAISE EXCEPTION USING ERRCODE = 'datetime_field_overflow', MESSAGE = 'changed_at must be finite';
+        END IF;
+        action := CASE upper(action_type) WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' WHEN 'T' THEN 'TRUNCATE'
+                       WHEN 'S' THEN 'SNAPSHOT' ELSE upper(action_type) END;
+        IF (action IN ('INSERT', 'SNAPSHOT', 'UPDATE')) <> (new_row IS NOT NULL) OR (action IN ('UPDATE', 'DELETE')) <> (old_row IS NOT NULL)
+           OR jsonb_typeof(old_row) <> 'object' OR jsonb_typeof(new_row) <> 'object' THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('the rows of an imported %s are not what it has', action),
+                DETAIL = 'INSERT and SNAPSHOT have new_row, DELETE has old_row, UPDATE has both, TRUNCATE has none; each is a JSON object.';
+        END IF;
+        IF cardinality(names) <> 2 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_name',
+                MESSAGE = format('%s is not the name of a table with its schema', table_name),
+                HINT = 'Write it as format(''%I.%I'', schema, name) does.';
+        END IF;
+
+        SELECT c.oid INTO target FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = names[1] AND c.relname = names[2] AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't';
+        SELECT t.id INTO tracked FROM audit_log.tracked_table t
+         WHERE t.table_schema = names[1] AND t.table_name = names[2] AND t.dropped_at IS NULL;
+        IF target IS NULL THEN
+            -- gone already: under one row of all that is imported of it
+            SELECT t.id INTO tracked FROM audit_log.tracked_table t
+             WHERE t.table_schema = names[1] AND t.table_name = names[2] AND t.settings = jsonb_build_object('imported', source)
+             ORDER BY t.id DESC LIMIT 1;
+        ELSIF EXISTS (SELECT FROM audit_log.table_state s WHERE s.table_id = tracked) THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = format('table %s has a log of its own already', target),
+                DETAIL = 'What is imported would stand behind what was logged, though it was before.',
+                HINT = 'Import first, and then run audit_log.enable(); in one transaction, if the table is being written.';
+        END IF;
+        IF tracked IS NULL THEN
+            INSERT INTO audit_log.tracked_table (id, uid, table_schema, table_name, settings, dropped_at)
+            VALUES (nextval('audit_log.tracked_table_id_seq'), gen_random_uuid(), names[1], names[2],
+                    CASE WHEN target IS NULL THEN jsonb_build_object('imported', source) ELSE '{}' END,
+                    CASE WHEN target IS NULL THEN clock_timestamp() END)
+            RETURNING tracked_table.id INTO tracked;
+        END IF;
+        key := CASE WHEN target IS NULL THEN '{}' ELSE audit_log._key_columns(target) END;
+
+        -- consecutive changes of one transaction there belong to one here
+        origin := jsonb_strip_nulls(jsonb_build_object('source', source, 'transaction', source_transaction));
+        context := coalesce(CASE jsonb_typeof(context) WHEN 'object' THEN context ELSE jsonb_build_object('context', context) END, '{}')
+                   || jsonb_build_object('imported', origin);
+        transaction := nullif(current_setting('audit_log_import.transaction', true), '')::bigint;
+        IF source_transaction IS NULL OR NOT EXISTS (
+                SELECT FROM audit_log.transaction t WHERE t.id = transaction AND t.context = context AND t.user_id IS NOT DISTINCT FROM user_id) THEN
+            transaction := nextval('audit_log.transaction_id_seq');
+            INSERT INTO audit_log.transaction (id, xid, timestamp, started_at, user_id, db_user, db_role, application_name,
+                                               client_addr, client_port, backend_pid, context)
+            VALUES (transaction, coalesce(xid, '0'), changed_at, coalesce(started_at, changed_at), user_id, coalesce(db_user, ''),
+                    coalesce(db_user, ''), application_name, client_addr, client_port, 0, context);
+            PERFORM set_config('audit_log_import.transaction', transaction::text, true);
+        END IF;
+
+        id := audit_log._import_id(key, coalesce(new_row, old_row));
+        IF action = 'UPDATE' THEN
+            former := nullif(audit_log._import_id(key, old_row), id);
+            delta := audit_log._import_delta(target, key <> '{}' OR target IS NULL, old_row, new_row);
+            IF delta IS NULL THEN
+                RETURN NULL;    -- it changed nothing
+            END IF;
+        END IF;
+        PERFORM audit_log._make_month(changed_at);
+        change := nextval('audit_log.change_id_seq');
+        INSERT INTO audit_log.change (id, transaction_id, timestamp, command, action_type, table_id, record_id, changes, old_record_id)
+        VALUES (change, transaction, changed_at, 0, action, tracked, id,
+                CASE action WHEN 'UPDATE' THEN delta WHEN 'TRUNCATE' THEN NULL
+                     ELSE audit_log._import_row(coalesce(new_row, old_row), false) END, former);
+        RETURN change;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._import_change(oid, text, text, timestamptz, jsonb, jsonb, text, text, text, jsonb, timestamptz, text, text, inet, integer, xid8) IS 'import_change(), with the caller''s role';
+
+CREATE FUNCTION audit_log.import_change(
+        table_name text, action_type text, changed_at timestamptz, old_row jsonb, new_row jsonb,
+        source text, source_transaction text DEFAULT NULL, user_id text DEFAULT NULL, context jsonb DEFAULT NULL,
+        started_at timestamptz DEFAULT NULL, db_user text DEFAULT NULL, application_name text DEFAULT NULL,
+        client_addr inet DEFAULT NULL, client_port integer DEFAULT NULL, xid xid8 DEFAULT NULL)
+    RETURNS bigint
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.import_change(text, text, timestamptz, jsonb, jsonb, text, text, text, jsonb, timestamptz, text, text, inet, integer, xid8) IS
+    'writes a change that another tool has logged into the log, under its own time, user and transaction, before its table is tracked here; returns the change''s id, NULL where nothing changed (superusers and the installing role)';
+
 CREATE OR REPLACE FUNCTION audit_log._admin_objects() RETURNS SETOF text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$
@@ -435,7 +619,8 @@ DECLARE
     object record;
     owner oid := (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
     made text[] := ARRAY['_log_activity', '_activity_table', '_run_as_caller', 'on_activity_drop', '_has_activity_shape', '_activity_misfits',
-        '_make_activity_functions', '_create_activity_table', 'create_activity_table', '_describe', 'describe'];
+        '_make_activity_functions', '_create_activity_table', 'create_activity_table', '_describe', 'describe',
+        '_make_month', '_import_row', '_import_delta', '_import_id', '_import_change', 'import_change'];
 BEGIN
     FOR object IN
         SELECT p.oid::pg_catalog.regprocedure AS name, p.proowner <> owner AS foreign_owner
@@ -470,6 +655,8 @@ BEGIN
                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END,
             CASE WHEN object.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.import_change(text, text, timestamptz, jsonb, jsonb, text, text, text, jsonb, timestamptz, text, text, inet, integer, xid8) TO %I',
+        (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e WHERE e.extname = 'audit_log'));
 END
 $$;
 

@@ -63,7 +63,7 @@ SELECT audit_log.log_activity('login', 'Anna', 5);
 END
 	is($node->sql("SELECT string_agg(replace(description, E'\\n', ' ') || ' ' || coalesce(entity_id::text, '-') || ' ' || (user_id IS NOT NULL), ', ' ORDER BY id) FROM audit_log.get_recent_activities()", db => $db),
 		q(Nora \ {is} 'open' "now" 2 true, Nora → Deep Nora 2 true, 1 → 101 101 true, 101 is gone 101 true, Deep Nora → Nora again 2 true, Anna 5 true), "$db: it goes on");
-	is($node->sql('SELECT count(*) FROM audit_log.check()', db => $db), '0', "$db: nothing amiss");
+	is($node->sql('SELECT count(*) FROM audit_log.check() WHERE relation <> \'audit_log.change\'', db => $db), '0', "$db: nothing amiss");
 }
 sub ends
 {
