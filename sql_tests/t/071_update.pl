@@ -35,7 +35,7 @@ my $folder = AuditLogTest->folder . '/old';
 mkdir $folder or die $!;
 open my $in, '<:raw', $library or die "$library: $!";
 my $bytes = do { local $/; <$in> };
-my $patched = $bytes =~ s/ 1\.0 \Q$new\E /q( 1.0 0.0 )/e;
+my $patched = $bytes =~ s{ 1\.0 (?:1\.\d )*\Q$new\E }{" 1.0 " . "0.0 " x (length($&) / 4 - 1)}e;
 open my $out, '>:raw', "$folder/audit_log.so" or die $!;
 print $out $bytes;
 close $out;
