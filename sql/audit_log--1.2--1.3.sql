@@ -170,7 +170,7 @@ CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, us
         simple CONSTANT regtype[] := '{int2,int4,int8,uuid,text,varchar}';
         names text[];
         target regclass;
-        there regclass := audit_log._activity_table();
+        there regclass;
         label text;
         users record;
         misfits text;
@@ -181,6 +181,9 @@ CREATE FUNCTION audit_log._create_activity_table(caller oid, table_name text, us
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
                 MESSAGE = 'table_name, user_table and entity_type must not be NULL';
         END IF;
+        -- of two sessions one after the other, or there were two functions of a name
+        LOCK TABLE audit_log.tracked_schema IN SHARE ROW EXCLUSIVE MODE;
+        there := audit_log._activity_table();
         SELECT format('%I.%I', n.nspname, c.relname) AS name, a.attname, a.atttypid, a.attcollation,
                CASE WHEN a.atttypid = 'varchar'::regtype THEN format_type(a.atttypid, a.atttypmod)
                     ELSE (SELECT format('pg_catalog.%I', t.typname) FROM pg_type t WHERE t.oid = a.atttypid) END
@@ -388,9 +391,9 @@ CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, ac
                 -- a setting names a column that is gone, perhaps just the template that is replaced here
                 NULL;
             END;
-            SELECT t.uid INTO uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
-            uid := coalesce(uid, audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
-                FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid, gen_random_uuid());
+            uid := coalesce(audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
+                       FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid,
+                   (SELECT t.uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)), gen_random_uuid());
             PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
             BEGIN
                 PERFORM audit_log._register(target, NULL, NULL);

@@ -210,4 +210,41 @@ SELECT audit_log.create_activity_table('activity', 'users', 'uuid');
 -- a key that is no entity's
 INSERT INTO mine (id, low) VALUES (76, 9);
 SELECT description, entity_id FROM activity;
+-- in a trigger attached by hand, where nobody has checked them
+CREATE TABLE by_hand (id int, name text, secret text);
+CREATE TRIGGER audit AFTER INSERT OR UPDATE ON by_hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture('mask=secret', 'describe={"update": {"named": "{name.old} > {name}"}}');
+INSERT INTO by_hand VALUES (1, 'a', 's');
+UPDATE by_hand SET name = 'b';
+SELECT description, entity_id FROM audit_log.get_recent_activities(1);
+DO $$
+DECLARE
+    argument text;
+BEGIN
+    FOREACH argument IN ARRAY ARRAY['{"update": {"named": "{secret}"}}', '{"update": {"named": "{gone}"}}', '{"insert": {"named": "{name.old}"}}', '{"insert": {"x": "}"}}',
+            '{"truncate": {"x": "y"}}', '{"update": "x"}', '{"update": {"x": 1}}', '{"update": {"x": {"y": "z"}}}', '[]', '"x"', '{"update": ["x"]}', '{"update": {}}', '{}', ''] LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER audit AFTER INSERT OR UPDATE ON by_hand FOR EACH ROW EXECUTE FUNCTION audit_log.capture(''mask=secret'', %L)', 'describe=' || argument);
+        BEGIN
+            UPDATE by_hand SET name = 'x';
+            RAISE WARNING 'taken: %', argument;
+        EXCEPTION WHEN others THEN
+            RAISE WARNING '% %', sqlstate, sqlerrm;
+        END;
+    END LOOP;
+END $$;
+-- a row that leaves its partition, and one that a trigger keeps from arriving
+CREATE TABLE parted (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);
+CREATE TABLE part1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+CREATE TABLE part2 (name text, id int NOT NULL);
+ALTER TABLE parted ATTACH PARTITION part2 FOR VALUES FROM (10) TO (20);
+SELECT audit_log.enable('parted');
+SELECT audit_log.describe('part1', 'update', 'x', 'y');
+SELECT audit_log.describe('parted', 'update', 'moved', '{name}: {id.old} > {id}');
+SELECT audit_log.describe('parted', 'delete', 'lost', '{name} ({id})');
+INSERT INTO parted VALUES (1, 'one'), (2, 'two'), (11, 'eleven');
+UPDATE parted SET id = 12 WHERE id = 1;
+CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+UPDATE parted SET id = 9 WHERE name = 'eleven';
+CREATE TRIGGER no BEFORE INSERT ON part2 FOR EACH ROW EXECUTE FUNCTION no();
+UPDATE parted SET id = id + 10 WHERE id = 2;
+SELECT description FROM activity WHERE activity_type IN ('moved', 'lost') ORDER BY id;
 DROP SCHEMA feed CASCADE;
