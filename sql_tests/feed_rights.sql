@@ -145,6 +145,21 @@ CREATE TRIGGER more AFTER INSERT ON activity FOR EACH ROW EXECUTE FUNCTION more(
 INSERT INTO mine VALUES (10, 'first');
 SELECT entity_id, description FROM audit_log.get_recent_activities(3) ORDER BY 1;
 DROP TRIGGER more ON activity;
+-- and one that renames the users meanwhile: what runs goes on
+CREATE FUNCTION rename() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = feed AS $$
+BEGIN
+    IF NEW.entity_id = 15 THEN
+        ALTER TABLE users RENAME TO users_too;
+        INSERT INTO mine VALUES (16, 'inner');
+        ALTER TABLE users_too RENAME TO users;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER rename AFTER INSERT ON activity FOR EACH ROW EXECUTE FUNCTION rename();
+INSERT INTO mine VALUES (15, 'outer');
+INSERT INTO mine VALUES (17, 'after');
+SELECT user_id, entity_id, description FROM audit_log.get_recent_activities(3) ORDER BY 2;
+DROP TRIGGER rename ON activity;
 -- a column gone or renamed: told, not guessed
 ALTER TABLE activity RENAME description TO what;
 \set VERBOSITY terse
