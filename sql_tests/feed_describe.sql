@@ -247,4 +247,13 @@ UPDATE parted SET id = 9 WHERE name = 'eleven';
 CREATE TRIGGER no BEFORE INSERT ON part2 FOR EACH ROW EXECUTE FUNCTION no();
 UPDATE parted SET id = id + 10 WHERE id = 2;
 SELECT description FROM activity WHERE activity_type IN ('moved', 'lost') ORDER BY id;
+-- the log is as complete with descriptions, and versions, as without
+CREATE TABLE whole (id int PRIMARY KEY, name text);
+SELECT audit_log.enable('whole');
+INSERT INTO whole VALUES (1, 'a');
+SELECT audit_log.describe('whole', 'update', 'x', '{name.old} > {name}');
+SELECT audit_log.enable('whole', versioned => true);
+UPDATE whole SET name = 'b';
+SELECT * FROM audit_log.rebuild(NULL::whole);
+SELECT description FROM audit_log.get_recent_activities(1);
 DROP SCHEMA feed CASCADE;

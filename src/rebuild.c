@@ -232,6 +232,10 @@ replay_keyless(Rebuild *rebuild, const char *action, Jsonb *changes)
 
 /* ---- reading the log ---- */
 
+/* settings that do not say which rows and columns are captured */
+#define INDIFFERENT_SETTINGS \
+	"ARRAY['require', 'user_column', 'always', 'versioned', 'version_table', 'version_columns', 'describe']"
+
 static const char from_sql[] =
 "SELECT t.id, e.first_change_id, e.key_columns IS NOT NULL,"
 "  (SELECT pg_catalog.format('State %s of %s: %s%s.', s.id, s.timestamp, s.kind,"
@@ -239,8 +243,8 @@ static const char from_sql[] =
 "     FROM audit_log.table_state s WHERE s.table_id = t.id AND s.id > e.id"
 "      AND s.kind <> 'renamed'"
 "      AND NOT (s.kind = 'partition attached' AND (s.detail ->> 'empty')::boolean)"
-"      AND NOT (s.kind = 'settings' AND s.settings - ARRAY['require', 'user_column', 'always']"
-"               = e.settings - ARRAY['require', 'user_column', 'always'])"
+"      AND NOT (s.kind = 'settings' AND s.settings - " INDIFFERENT_SETTINGS
+"               = e.settings - " INDIFFERENT_SETTINGS ")"
 "    ORDER BY s.id LIMIT 1),"
 "  pg_catalog.array_to_string(ARRAY(SELECT k FROM pg_catalog.jsonb_object_keys(e.settings) k"
 "    WHERE k IN ('exclude', 'include', 'mask', 'condition', 'actions')), ', ')"
