@@ -445,14 +445,20 @@ CREATE FUNCTION audit_log._make_month(at timestamptz) RETURNS void
     $$;
 COMMENT ON FUNCTION audit_log._make_month(timestamptz) IS 'makes the partition of the month of a moment, where it is missing';
 
-/* a row of another's log as changes has it: no NULL columns, and $pg not to be mistaken */
+/*
+ * A row of another's log as changes has it: no NULL columns, and $pg not to be
+ * mistaken.  (This and the next two are PL/pgSQL for the sake of kept plans.)
+ */
 CREATE FUNCTION audit_log._import_row(object jsonb, nulls boolean) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT coalesce(jsonb_object_agg(e.key, CASE
-                   WHEN jsonb_typeof(e.value) = 'object' AND e.value ? '$pg' AND (SELECT count(*) = 1 FROM jsonb_object_keys(e.value))
-                   THEN jsonb_build_object('$pg', e.value::text) ELSE e.value END), '{}')
-          FROM jsonb_each($1) e WHERE $2 OR e.value <> 'null'
+    BEGIN
+        RETURN (
+            SELECT coalesce(jsonb_object_agg(e.key, CASE
+                       WHEN jsonb_typeof(e.value) = 'object' AND e.value ? '$pg' AND (SELECT count(*) = 1 FROM jsonb_object_keys(e.value))
+                       THEN jsonb_build_object('$pg', e.value::text) ELSE e.value END), '{}')
+              FROM jsonb_each($1) e WHERE $2 OR e.value <> 'null');
+    END
     $$;
 COMMENT ON FUNCTION audit_log._import_row(jsonb, boolean) IS 'a row of another''s log as changes has it';
 
@@ -462,27 +468,33 @@ COMMENT ON FUNCTION audit_log._import_row(jsonb, boolean) IS 'a row of another''
  * what are objects on both sides are JSON.
  */
 CREATE FUNCTION audit_log._import_delta(target regclass, keyed boolean, before jsonb, after jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT jsonb_object_agg(c.name, CASE WHEN c.deep THEN audit_log.jsonb_delta(c.old, c.new) ELSE jsonb_build_array(c.old, c.new) END)
-          FROM (SELECT coalesce(o.key, n.key) AS name, coalesce(o.value, 'null') AS old, coalesce(n.value, 'null') AS new,
-                       $2 AND jsonb_typeof(o.value) = 'object' AND jsonb_typeof(n.value) = 'object'
-                           AND NOT (o.value ? '$pg' OR n.value ? '$pg')
-                           AND ($1 IS NULL OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-                                 WHERE a.attrelid = $1 AND a.attname = coalesce(o.key, n.key)
-                                   AND (a.atttypid IN ('json'::regtype, 'jsonb'::regtype) OR t.typbasetype IN ('json'::regtype, 'jsonb'::regtype)))) AS deep
-                  FROM jsonb_each(audit_log._import_row($3, true)) o FULL JOIN jsonb_each(audit_log._import_row($4, true)) n ON n.key = o.key) c
-         WHERE NOT $2 OR c.old IS DISTINCT FROM c.new
+    BEGIN
+        RETURN (
+            SELECT jsonb_object_agg(c.name, CASE WHEN c.deep THEN audit_log.jsonb_delta(c.old, c.new) ELSE jsonb_build_array(c.old, c.new) END)
+              FROM (SELECT coalesce(o.key, n.key) AS name, coalesce(o.value, 'null') AS old, coalesce(n.value, 'null') AS new,
+                           $2 AND jsonb_typeof(o.value) = 'object' AND jsonb_typeof(n.value) = 'object'
+                               AND NOT (o.value ? '$pg' OR n.value ? '$pg')
+                               AND ($1 IS NULL OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                                     WHERE a.attrelid = $1 AND a.attname = coalesce(o.key, n.key)
+                                       AND (a.atttypid IN ('json'::regtype, 'jsonb'::regtype) OR t.typbasetype IN ('json'::regtype, 'jsonb'::regtype)))) AS deep
+                      FROM jsonb_each(audit_log._import_row($3, true)) o FULL JOIN jsonb_each(audit_log._import_row($4, true)) n ON n.key = o.key) c
+             WHERE NOT $2 OR c.old IS DISTINCT FROM c.new);
+    END
     $$;
 COMMENT ON FUNCTION audit_log._import_delta(regclass, boolean, jsonb, jsonb) IS 'delta between two rows of another''s log';
 
 /* the key's text in a row, as record_id has it; NULL without a key, or where the row does not have it */
 CREATE FUNCTION audit_log._import_id(key text[], object jsonb) RETURNS text
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT CASE WHEN count(*) = 1 THEN min($2 ->> k)
-                    WHEN count(*) > 1 AND count(*) = count($2 ->> k) THEN '[' || string_agg(to_json($2 ->> k)::text, ', ' ORDER BY n) || ']' END
-          FROM unnest($1) WITH ORDINALITY u (k, n)
+    BEGIN
+        RETURN (
+            SELECT CASE WHEN count(*) = 1 THEN min($2 ->> k)
+                        WHEN count(*) > 1 AND count(*) = count($2 ->> k) THEN '[' || string_agg(to_json($2 ->> k)::text, ', ' ORDER BY n) || ']' END
+              FROM unnest($1) WITH ORDINALITY u (k, n));
+    END
     $$;
 COMMENT ON FUNCTION audit_log._import_id(text[], jsonb) IS 'record_id of a row of another''s log';
 
@@ -532,8 +544,13 @@ CREATE FUNCTION audit_log._import_change(
                 HINT = 'Write it as format(''%I.%I'', schema, name) does.';
         END IF;
 
-        SELECT c.oid INTO target FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = names[1] AND c.relname = names[2] AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't';
+        -- a partition's changes are its root's
+        SELECT r.oid, ARRAY[rn.nspname, r.relname]::text[] INTO target, names
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_class r ON r.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::oid ELSE c.oid END
+          JOIN pg_namespace rn ON rn.oid = r.relnamespace
+         WHERE n.nspname = names[1] AND c.relname = names[2] AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't';
+        names := coalesce(names, parse_ident(table_name));
         SELECT t.id INTO tracked FROM audit_log.tracked_table t
          WHERE t.table_schema = names[1] AND t.table_name = names[2] AND t.dropped_at IS NULL;
         IF target IS NULL THEN

@@ -194,6 +194,11 @@ is($node->sql(q(SELECT tables::text FROM audit_log.transactions WHERE context #>
 is($node->sql(q(SELECT differs('shift') UNION ALL SELECT differs('team')), db => 'continuum'), '', 'Continuum: replayed it is the table');
 is($node->sql(q(SELECT count(*) FROM audit_log_import i JOIN audit_log.audit_logs l ON l.id = i.change_id JOIN audit_log.transactions t ON t.id = l.transaction_id WHERE t.context #>> '{imported,transaction}' = i.original::text), db => 'continuum'), '8', 'Continuum: and which is which');
 
+# a partition's changes are its root's
+$node->sql('CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT', db => 'continuum');
+$node->sql(q(SELECT audit_log.import_change('public.part', 'I', '2019-01-01', NULL, '{"id": 1}', 'x')), db => 'continuum');
+is($node->sql(q(SELECT relation, record_id FROM audit_log.audit_logs WHERE table_name ~ 'part'), db => 'continuum'), 'parted|1', 'partitions');
+
 # ---------------------------------------------------------------- what it refuses
 
 for my $case (
