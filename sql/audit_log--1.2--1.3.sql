@@ -325,6 +325,7 @@ CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, ac
         settings jsonb;
         templates jsonb;
         uid uuid;
+        tracked boolean;
     BEGIN
         template := nullif(template, '');
         IF target IS NULL OR action IS NULL OR (activity_type IS NULL AND template IS NOT NULL) THEN
@@ -348,6 +349,11 @@ CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, ac
             EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
         END IF;
         settings := audit_log._trigger_settings(target, 'audit_log_row');
+        tracked := settings IS NOT NULL;
+        IF NOT tracked AND template IS NULL THEN
+            -- what it had, and enable() would give it again: a column that is gone since must not be in the way
+            settings := (SELECT t.settings FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target));
+        END IF;
         IF settings IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = format('table %s is not audited', target),
@@ -385,24 +391,28 @@ CREATE FUNCTION audit_log._describe(caller oid, target regclass, action text, ac
         END IF;
         IF templates IS DISTINCT FROM coalesce(settings -> 'describe', '{}') THEN
             settings := settings - 'describe' || CASE templates WHEN '{}' THEN '{}'::jsonb ELSE jsonb_build_object('describe', templates) END;
-            BEGIN
-                PERFORM audit_log._register(target, NULL, NULL);
-            EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
-                -- a setting names a column that is gone, perhaps just the template that is replaced here
-                NULL;
-            END;
-            uid := coalesce(audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
-                       FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid,
-                   (SELECT t.uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)), gen_random_uuid());
-            PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
-            BEGIN
-                PERFORM audit_log._register(target, NULL, NULL);
-            EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
-                -- one that is taken away may not be the only one that is wrong
-                IF template IS NOT NULL THEN
-                    RAISE;
-                END IF;
-            END;
+            IF NOT tracked THEN
+                UPDATE audit_log.tracked_table t SET settings = settings WHERE t.id = audit_log._table_id(target);
+            ELSE
+                BEGIN
+                    PERFORM audit_log._register(target, NULL, NULL);
+                EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
+                    -- a setting names a column that is gone, perhaps just the template that is replaced here
+                    NULL;
+                END;
+                uid := coalesce(audit_log._latest('SELECT substring(encode(t.tgargs, ''escape'') FROM ''^table=([-0-9a-f]{36})'')
+                           FROM pg_trigger t WHERE t.tgrelid = $1 AND t.tgname = ''audit_log_row''', target)::uuid,
+                       (SELECT t.uid FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target)), gen_random_uuid());
+                PERFORM audit_log._set_trigger_arguments(target, 'audit_log_row', audit_log._settings_arguments(uid, settings));
+                BEGIN
+                    PERFORM audit_log._register(target, NULL, NULL);
+                EXCEPTION WHEN undefined_column OR object_not_in_prerequisite_state OR invalid_parameter_value THEN
+                    -- one that is taken away may not be the only one that is wrong
+                    IF template IS NOT NULL THEN
+                        RAISE;
+                    END IF;
+                END;
+            END IF;
         END IF;
         RAISE NOTICE 'audit_log: % of % is %', upper(action), target,
             coalesce((SELECT 'described as ' || string_agg(format('%s: "%s"', d.key, d.value), ', ' ORDER BY d.key COLLATE "C")

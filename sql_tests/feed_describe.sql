@@ -247,6 +247,20 @@ UPDATE parted SET id = 9 WHERE name = 'eleven';
 CREATE TRIGGER no BEFORE INSERT ON part2 FOR EACH ROW EXECUTE FUNCTION no();
 UPDATE parted SET id = id + 10 WHERE id = 2;
 SELECT description FROM activity WHERE activity_type IN ('moved', 'lost') ORDER BY id;
+-- a column that goes while nothing is tracked
+CREATE TABLE slept (id int PRIMARY KEY, name text, more text);
+SELECT audit_log.enable('slept');
+SELECT audit_log.describe('slept', 'insert', 'named', '{name}');
+SELECT audit_log.describe('slept', 'insert', 'numbered', '{id}');
+SELECT audit_log.disable('slept');
+ALTER TABLE slept DROP name;
+SELECT audit_log.enable('slept');
+SELECT audit_log.describe('slept', 'insert', 'named', '{more}');
+SELECT audit_log.describe('slept', 'insert', 'named', NULL);
+SELECT audit_log.enable('slept');
+INSERT INTO slept VALUES (5);
+SELECT activity_type, description FROM audit_log.get_recent_activities(1);
+SELECT audit_log.describe('activity', 'insert', 'named', NULL);
 -- the log is as complete with descriptions, and versions, as without
 CREATE TABLE whole (id int PRIMARY KEY, name text);
 SELECT audit_log.enable('whole');
