@@ -166,6 +166,14 @@ typedef enum AlVersionColumn
 
 #define AL_VERSION_COLUMNS 5
 
+/* one template of describe() */
+typedef struct AlDescription
+{
+	AlAction	action;
+	char	   *activity_type;
+	char	   *template;
+} AlDescription;
+
 /* the arguments of one table's trigger; lists are of char * */
 typedef struct AlSettings
 {
@@ -182,6 +190,7 @@ typedef struct AlSettings
 	bool		versioned;
 	char	   *version_table;	/* NULL: <table>_version */
 	char	   *version_columns[AL_VERSION_COLUMNS];	/* NULL: its usual name */
+	List	   *describe;		/* of AlDescription * */
 } AlSettings;
 
 extern char *al_settings_user_id;
@@ -193,6 +202,20 @@ extern const char *al_settings_version_column(const AlSettings *settings,
 											  AlVersionColumn column);
 extern AlSettings *al_settings_parse(int nargs, char **args, const char *table);
 extern char *al_settings_json(const AlSettings *settings);
+extern char *al_settings_descriptions(List *descriptions);
+
+/*
+ * template.c: templates of describe().
+ */
+typedef struct AlTemplatePart
+{
+	char	   *text;			/* a literal, or NULL */
+	char	   *column;
+	bool		old;			/* its value before */
+} AlTemplatePart;
+
+extern List *al_template_parse(const char *template);
+extern char *al_template_write(List *parts);
 
 /*
  * jsonbuild.c: writes jsonb's binary form directly.
@@ -568,6 +591,20 @@ typedef struct AlColumnKeys
 	AlJsonKeys	keys;
 } AlColumnKeys;
 
+/* a description as one table renders it */
+typedef struct AlRendering
+{
+	AlAction	action;
+	char	   *activity_type;
+	int			nparts;
+	struct
+	{
+		char	   *text;		/* a literal, or NULL */
+		AlColumn   *column;
+		bool		old;
+	}		   *parts;
+} AlRendering;
+
 typedef struct AlTable
 {
 	Oid			relid;
@@ -592,6 +629,7 @@ typedef struct AlTable
 								 * ours captures */
 	int			replication_role;	/* for which these two hold */
 	struct AlCondition *condition;	/* prepared in this transaction, or NULL */
+	List	   *renderings;		/* of AlRendering *: the table is described */
 	int32		table_id;		/* 0: not looked up yet */
 	Oid			version_relid;	/* whose change makes this invalid too */
 	struct AlVersions *versions;	/* NULL: not prepared */
@@ -622,6 +660,7 @@ extern bool al_condition_holds(AlTable *table, Relation rel,
  */
 typedef struct AlEntry
 {
+	const char *user;			/* whom the change is attributed to, or NULL */
 	int64		transaction_id;
 	CommandId	command;
 	TimestampTz timestamp;
@@ -651,6 +690,9 @@ extern Jsonb *al_row_object(const AlTable *table, TupleTableSlot *slot);
 /* the id alone, NULL without key; one column's value */
 extern text *al_row_record_id(const AlTable *table, TupleTableSlot *slot);
 extern void al_row_column(const AlColumn *column, Datum value, bool isnull, AlValue *out);
+extern bool al_row_column_differs(const AlColumn *column, TupleTableSlot *old,
+								  TupleTableSlot *new);
+extern char *al_row_column_text(const AlColumn *column, TupleTableSlot *slot, int *len);
 
 /*
  * version.c: a table's version table (design.md, section 6), and the search for a
@@ -799,6 +841,17 @@ extern bool al_register_pausing(void);
 extern void al_register_end_transaction(bool commit);
 extern void al_register_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_register_abort_sub(SubTransactionId subid);
+
+/*
+ * feed.c: the activity table, and what describe() has written there.
+ */
+extern void al_feed_change(const AlTable *table, AlAction action, TupleTableSlot *old,
+						   TupleTableSlot *new, const AlEntry *entry);
+extern bool al_feed_is_full(void);
+extern void al_feed_flush(void);
+extern void al_feed_end_transaction(void);
+extern void al_feed_commit_sub(SubTransactionId subid, SubTransactionId parent);
+extern void al_feed_abort_sub(SubTransactionId subid);
 
 /*
  * entry.c: one change, from the slots to the writer.

@@ -103,6 +103,8 @@ log_held(HeldRow *row)
 		entry.timestamp = row->timestamp;
 		entry.table_id = row->table_id;
 		al_row_whole(row->table, slot, &entry);
+		if (row->table->renderings != NIL)
+			al_feed_change(row->table, AL_DELETE, slot, NULL, &entry);
 	}
 	PG_FINALLY();
 	{
@@ -318,6 +320,7 @@ audit_log_capture(PG_FUNCTION_ARGS)
 			{
 				al_writer_flush();
 				al_version_flush();
+				al_feed_flush();
 			}
 		}
 	}
@@ -342,6 +345,7 @@ audit_log_capture_flush(PG_FUNCTION_ARGS)
 		settle_held(InvalidOid, al_entry_depth());
 	al_writer_flush();
 	al_version_flush();
+	al_feed_flush();
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
 }
@@ -365,6 +369,7 @@ finish_transaction(void)
 	}
 	al_writer_flush();
 	al_version_flush();
+	al_feed_flush();
 }
 
 static void
@@ -375,6 +380,7 @@ end_transaction(bool commit)
 	al_entry_end_transaction();
 	al_writer_end_transaction();
 	al_version_end_transaction();
+	al_feed_end_transaction();
 	al_target_end_transaction();
 	al_session_end_transaction();
 	al_cluster_end_transaction(commit);
@@ -421,6 +427,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 			al_truncate_commit_sub(subid, parent);
 			al_writer_commit_sub(subid, parent);
 			al_version_commit_sub(subid, parent);
+			al_feed_commit_sub(subid, parent);
 			al_session_commit_sub(subid, parent);
 			al_register_commit_sub(subid, parent);
 			break;
@@ -434,6 +441,7 @@ follow_subtransaction(SubXactEvent event, SubTransactionId subid,
 			al_truncate_abort_sub(subid);
 			al_writer_abort_sub(subid);
 			al_version_abort_sub(subid);
+			al_feed_abort_sub(subid);
 			al_target_abort_sub(subid);
 			al_session_abort_sub(subid);
 			al_cluster_abort_sub();

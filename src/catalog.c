@@ -36,7 +36,7 @@ static const char *const action_labels[AL_ACTIONS] =
  * The SQL versions that this library serves.  A newer one may keep things
  * that this library would not write, so it refuses.
  */
-static const char served_versions[] = " 1.0 1.1 1.2 ";
+static const char served_versions[] = " 1.0 1.1 1.2 1.3 ";
 
 static Oid
 own_relation(const char *name)

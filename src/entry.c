@@ -173,6 +173,7 @@ al_entry_attribute(AlEntry *entry, AlTable *table, AlAction action, CommandId co
 		if (look->newest > 0)
 			al_session_rise_above(user, look->newest);
 	}
+	entry->user = user;
 	entry->transaction_id = al_writer_transaction(user);
 	entry->command = command;
 	entry->timestamp = GetCurrentTimestamp();
@@ -211,6 +212,8 @@ log_change(AlTable *table, AlAction action, TupleTableSlot *old,
 	al_writer_add(&entry);
 	if (versioned)
 		al_version_add(table, &look, action, old, new, &entry);
+	if (table->renderings != NIL)
+		al_feed_change(table, action, old, new, &entry);
 }
 
 /*
@@ -233,6 +236,10 @@ al_entry_log(AlTable *table, AlAction action, TupleTableSlot *old,
 		al_fixed_leave(&saved);
 	}
 	PG_END_TRY();
+
+	/* under the session's own settings, which triggers of the feed may look at */
+	if (al_feed_is_full())
+		al_feed_flush();
 }
 
 /* Is this action of the table to be logged? */

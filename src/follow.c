@@ -273,6 +273,47 @@ refuse_include(Relation rel, const char *column)
 			 errhint("Run audit_log.enable() with another include first; '{}' means every column.")));
 }
 
+/* The templates with the columns' names of now; a column that they show is not dropped. */
+static List *
+descriptions_now(Relation rel, List *former, List *descriptions, bool *changed)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, descriptions)
+	{
+		AlDescription *description = palloc(sizeof(AlDescription));
+		List	   *parts;
+		ListCell   *lp;
+
+		*description = *(const AlDescription *) lfirst(lc);
+		parts = al_template_parse(description->template);
+		foreach(lp, parts)
+		{
+			AlTemplatePart *part = lfirst(lp);
+			const char *now = part->column ? name_now(former, part->column) : NULL;
+
+			if (part->column == NULL)
+				continue;
+			if (now == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						 errmsg("cannot drop column \"%s\" of audited table \"%s\"",
+								part->column, RelationGetRelationName(rel)),
+						 errdetail("The description \"%s\" shows the column.", description->template),
+						 errhint("Run audit_log.describe() with another template first, or without one.")));
+			if (strcmp(now, part->column) != 0)
+			{
+				*changed = true;
+				part->column = pstrdup(now);
+			}
+		}
+		description->template = al_template_write(parts);
+		result = lappend(result, description);
+	}
+	return result;
+}
+
 /*
  * The trigger's arguments with the columns' names of now; NIL where none is
  * different.
@@ -287,6 +328,7 @@ arguments_now(Relation rel, const Trigger *trigger, List *former)
 	List	   *exclude = names_now(former, settings->exclude, &changed);
 	List	   *include = names_now(former, settings->include, &changed);
 	List	   *mask = names_now(former, settings->mask, &changed);
+	List	   *describe = descriptions_now(rel, former, settings->describe, &changed);
 
 	/* without a name the setting would mean every column */
 	if (settings->include != NIL && include == NIL)
@@ -301,6 +343,8 @@ arguments_now(Relation rel, const Trigger *trigger, List *former)
 			arg = list_argument("include", include);
 		else if (strncmp(arg, "mask=", 5) == 0)
 			arg = mask ? list_argument("mask", mask) : NULL;
+		else if (strncmp(arg, "describe=", 9) == 0)
+			arg = psprintf("describe=%s", al_settings_descriptions(describe));
 		else if (strncmp(arg, "user_column=", 12) == 0)
 		{
 			const char *now = name_now(former, settings->user_column);

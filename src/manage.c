@@ -507,6 +507,46 @@ audit_log_qualify_condition(PG_FUNCTION_ARGS)
 }
 
 /*
+ * audit_log._run_as_caller(command text) RETURNS text: runs a command of ours
+ * with the rights and the search_path of whoever called; returns the first
+ * column of the first row.
+ */
+PG_FUNCTION_INFO_V1(audit_log_run_as_caller);
+Datum
+audit_log_run_as_caller(PG_FUNCTION_ARGS)
+{
+	char	   *sql = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	MemoryContext cxt = CurrentMemoryContext;
+	text	   *volatile result = NULL;
+	AlOwn		saved;
+
+	al_own_yield_to_caller(&saved);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute(sql, false, 0) < 0)
+			elog(ERROR, "could not run \"%s\"", sql);
+		if (SPI_tuptable != NULL && SPI_processed > 0)
+		{
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+
+			result = value ? cstring_to_text(value) : NULL;
+			MemoryContextSwitchTo(old);
+		}
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(result);
+}
+
+/*
  * audit_log._may_read(table regclass [, role oid]) RETURNS boolean: may the
  * role (the caller) read every column, with no row security in between?
  */

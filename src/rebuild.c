@@ -234,7 +234,7 @@ replay_keyless(Rebuild *rebuild, const char *action, Jsonb *changes)
 
 /* settings that do not say which rows and columns are captured */
 #define INDIFFERENT_SETTINGS \
-	"ARRAY['require', 'user_column', 'always', 'versioned', 'version_table', 'version_columns']"
+	"ARRAY['require', 'user_column', 'always', 'versioned', 'version_table', 'version_columns', 'describe']"
 
 static const char from_sql[] =
 "SELECT t.id, e.first_change_id, e.key_columns IS NOT NULL,"

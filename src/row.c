@@ -379,3 +379,32 @@ al_row_object(const AlTable *table, TupleTableSlot *slot)
 	al_jsonbuild_close(&frame, NULL);
 	return al_jsonbuild_finish(&buf);
 }
+
+/* ---- for descriptions ---- */
+
+/* Does the UPDATE change this column? */
+bool
+al_row_column_differs(const AlColumn *column, TupleTableSlot *old, TupleTableSlot *new)
+{
+	bool		oldnull;
+	bool		newnull;
+	Datum		oldvalue = slot_getattr(old, column->attnum, &oldnull);
+	Datum		newvalue = slot_getattr(new, column->attnum, &newnull);
+
+	return !same_image(column, oldvalue, oldnull, newvalue, newnull);
+}
+
+/* A column's value as the text that the log's ->> gives; NULL is no text. */
+char *
+al_row_column_text(const AlColumn *column, TupleTableSlot *slot, int *len)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column->attnum, &isnull);
+	AlValue		value;
+
+	*len = 0;
+	if (isnull)
+		return "";
+	encode_column(column, datum, false, &value);
+	return al_jsonbuild_text(&value, len);
+}

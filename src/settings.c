@@ -16,6 +16,7 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 
 #include "audit_log.h"
 
@@ -138,6 +139,98 @@ parse_version_columns(AlSettings *settings, const char *value, const char *table
 	}
 }
 
+/* ---- descriptions ---- */
+
+/* '{"update": {"activity type": "template", …}, …}' */
+static void
+parse_descriptions(AlSettings *settings, const char *value, const char *table,
+				   const char *argument)
+{
+	Jsonb	   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+	AlDescription *description = NULL;
+	int			action = 0;
+	int			depth = 0;
+
+	if (!JB_ROOT_IS_OBJECT(json))
+		bad_argument(table, argument);
+	it = JsonbIteratorInit(&json->root);
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+		switch (token)
+		{
+			case WJB_BEGIN_OBJECT:
+				if (++depth > 2)
+					bad_argument(table, argument);
+				break;
+			case WJB_END_OBJECT:
+				depth--;
+				break;
+			case WJB_KEY:
+				if (depth == 1)
+				{
+					for (action = 0; action <= AL_DELETE; action++)
+						if (pg_strcasecmp(pnstrdup(v.val.string.val, v.val.string.len),
+										  al_catalog_action_label(action)) == 0)
+							break;
+					if (action > AL_DELETE)
+						bad_argument(table, argument);
+					break;
+				}
+				description = palloc0(sizeof(AlDescription));
+				description->action = action;
+				description->activity_type = pnstrdup(v.val.string.val, v.val.string.len);
+				break;
+			case WJB_VALUE:
+				if (depth != 2 || v.type != jbvString)
+					bad_argument(table, argument);
+				description->template = pnstrdup(v.val.string.val, v.val.string.len);
+				settings->describe = lappend(settings->describe, description);
+				break;
+			default:
+				bad_argument(table, argument);
+		}
+}
+
+/* The same as JSON text, as jsonb sorts it. */
+char *
+al_settings_descriptions(List *descriptions)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int action = 0; action <= AL_DELETE; action++)
+	{
+		bool		first = true;
+		ListCell   *lc;
+
+		foreach(lc, descriptions)
+		{
+			const AlDescription *description = lfirst(lc);
+
+			if ((int) description->action != action)
+				continue;
+			if (first)
+			{
+				char	   *label = pstrdup(al_catalog_action_label(action));
+
+				for (char *c = label; *c; c++)
+					*c = pg_ascii_tolower(*c);
+				appendStringInfo(&buf, "%s\"%s\": {", buf.len > 0 ? "}, " : "{", label);
+			}
+			else
+				appendStringInfoString(&buf, ", ");
+			escape_json(&buf, description->activity_type);
+			appendStringInfoString(&buf, ": ");
+			escape_json(&buf, description->template);
+			first = false;
+		}
+	}
+	appendStringInfoString(&buf, buf.len > 0 ? "}}" : "{}");
+	return buf.data;
+}
+
 /*
  * Reads the arguments of a trigger; table is for messages.  Whether the
  * columns they name exist is not checked here.
@@ -199,6 +292,8 @@ al_settings_parse(int nargs, char **args, const char *table)
 			settings->version_table = pstrdup(value);
 		else if (strcmp(name, "version_columns") == 0)
 			parse_version_columns(settings, value, table, args[i]);
+		else if (strcmp(name, "describe") == 0)
+			parse_descriptions(settings, value, table, args[i]);
 		else
 			bad_argument(table, args[i]);
 	}
@@ -284,6 +379,9 @@ al_settings_json(const AlSettings *settings)
 	if (settings->version_table)
 		add_text(&buf, "version_table", settings->version_table);
 	add_version_columns(&buf, settings);
+	if (settings->describe != NIL)
+		appendStringInfo(&buf, "%s\"describe\": %s", buf.len > 1 ? ", " : "",
+						 al_settings_descriptions(settings->describe));
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }

@@ -483,6 +483,71 @@ fill_columns(AlTable *table, Relation rel, List *key)
 	}
 }
 
+/* ---- descriptions ---- */
+
+static AlColumn *
+described_column(AlTable *table, TupleDesc desc, const AlDescription *description,
+				 const char *name)
+{
+	bool		exists = false;
+
+	for (int i = 0; i < table->ncolumns; i++)
+		if (strcmp(table->columns[i].name, name) == 0 && !table->columns[i].masked)
+			return &table->columns[i];
+	for (int i = 0; i < desc->natts; i++)
+		exists |= !TupleDescAttr(desc, i)->attisdropped &&
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0;
+	if (!exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" in a description of audited table \"%s.%s\" does not exist",
+						name, table->schema, table->name),
+				 errdetail("The template is \"%s\".", description->template),
+				 errhint("Run audit_log.describe() with another template, or without one.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column \"%s\" in a description of audited table \"%s.%s\" is masked or not logged",
+					name, table->schema, table->name),
+			 errdetail("The template \"%s\" would show its values.", description->template),
+			 errhint("Run audit_log.describe() with another template, or without one.")));
+	return NULL;				/* not reached */
+}
+
+/* The table's templates, each place with its column. */
+static void
+fill_renderings(AlTable *table, Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, table->settings->describe)
+	{
+		const AlDescription *description = lfirst(lc);
+		List	   *parts = al_template_parse(description->template);
+		AlRendering *rendering = palloc0(sizeof(AlRendering));
+
+		rendering->action = description->action;
+		rendering->activity_type = description->activity_type;
+		rendering->nparts = list_length(parts);
+		rendering->parts = palloc0(sizeof(rendering->parts[0]) * Max(rendering->nparts, 1));
+		for (int i = 0; i < rendering->nparts; i++)
+		{
+			const AlTemplatePart *part = list_nth(parts, i);
+
+			if (part->old && description->action == AL_INSERT)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a description of INSERT cannot show the value before"),
+						 errdetail("The template is \"%s\".", description->template)));
+			rendering->parts[i].text = part->text;
+			rendering->parts[i].old = part->old;
+			if (part->column != NULL)
+				rendering->parts[i].column =
+					described_column(table, RelationGetDescr(rel), description, part->column);
+		}
+		table->renderings = lappend(table->renderings, rendering);
+	}
+}
+
 /* Built in a context of its own, which is current. */
 static AlTable *
 build_table(Relation rel, Trigger *trigger, List *ancestors)
@@ -525,6 +590,7 @@ build_table(Relation rel, Trigger *trigger, List *ancestors)
 	table->name = pstrdup(RelationGetRelationName(root));
 	table->settings = al_settings_parse(trigger->tgnargs, trigger->tgargs, table->name);
 	fill_columns(table, rel, al_table_key_columns(root, table->settings->exclude));
+	fill_renderings(table, rel);
 	note_triggers(table, rel, trigger, ancestors);
 
 	if (ancestors)

@@ -7,8 +7,8 @@ use lib $FindBin::RealBin;
 use AuditLogTest;
 use File::Copy ();
 
-my $new = '1.2';
-my @earlier = ('1.0', '1.1');
+my $new = '1.3';
+my @earlier = ('1.0', '1.1', '1.2');
 
 sub update_from
 {
