@@ -7,3 +7,697 @@
  * older library refuses changes from here on (HINT: connect again).
  */
 REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
+
+/* ------------------------------------------------------------------- outbox */
+
+/*
+ * The order in which changes are given out: transaction after transaction,
+ * by the id of each one's last change; within one by (command, id).
+ *
+ * It follows every record, and every parent before its child: a transaction
+ * that changes what another one changed has waited for its commit, so its
+ * change got a higher id than all of the other's.  Ids of transactions do not
+ * rise so, and an xid horizon inverts a record: whoever began first may well
+ * come second.
+ *
+ * Nothing later may come behind the cursor, and no long transaction is waited
+ * for.  So the log is given out in batches: what the snapshot "batch" sees and
+ * "done", that of the batch before, did not, both kept in the cursor.  The
+ * order above is that of a batch, and the cursor's position is a place in it.
+ *
+ * Where a batch is large its transactions are sought piece by piece of the
+ * change ids; where it is small, by their xids.  For that the cursor has, beside each
+ * snapshot, an xid and a change id, taken in this order reversed: transactions
+ * from that xid on have only higher change ids.
+ */
+CREATE TYPE audit_log.outbox_cursor AS (
+    era bigint,                     -- transactions up to this id are done with
+    done pg_catalog.pg_snapshot,    -- of later ones those that it sees,
+    done_xid pg_catalog.xid8,       -- (from this xid on
+    done_change bigint,             -- changes have higher ids)
+    batch pg_catalog.pg_snapshot,   -- and, up to the position, those that this sees; NULL: none begun
+    batch_xid pg_catalog.xid8,
+    batch_change bigint,
+    last_change bigint,             -- the batch has no higher change id
+    last_transaction bigint,        -- nor a higher transaction id, NULL: whatever
+    place bigint,                   -- position: last change id of the transaction that was given last,
+    command integer,                -- and the change of it that was
+    change bigint,
+    inside pg_catalog.xid8          -- that transaction, where it may have more
+);
+COMMENT ON TYPE audit_log.outbox_cursor IS 'how far a consumer of the outbox is: two snapshots, and a position between them';
+
+CREATE TABLE audit_log.consumer (
+    consumer text PRIMARY KEY,
+    role text NOT NULL,
+    created_at timestamptz NOT NULL,
+    acked audit_log.outbox_cursor NOT NULL,
+    given audit_log.outbox_cursor,
+    given_rows bigint NOT NULL DEFAULT 0,
+    given_id bigint,
+    waypoints jsonb,
+    polled_at timestamptz,
+    acked_at timestamptz
+) WITH (fillfactor = 50);
+COMMENT ON TABLE audit_log.consumer IS 'the consumers of the outbox, and how far each is';
+COMMENT ON COLUMN audit_log.consumer.consumer IS 'its name';
+COMMENT ON COLUMN audit_log.consumer.role IS 'the role whose members may poll, and whose rights decide what they get';
+COMMENT ON COLUMN audit_log.consumer.created_at IS 'when it was created';
+COMMENT ON COLUMN audit_log.consumer.acked IS 'up to where it has acknowledged';
+COMMENT ON COLUMN audit_log.consumer.given IS 'up to where the latest poll went, NULL where that is acknowledged';
+COMMENT ON COLUMN audit_log.consumer.given_rows IS 'how many changes the latest poll gave';
+COMMENT ON COLUMN audit_log.consumer.given_id IS 'id of the last of them';
+COMMENT ON COLUMN audit_log.consumer.waypoints IS 'of a large transaction that is given out in parts: how its changes lie';
+COMMENT ON COLUMN audit_log.consumer.polled_at IS 'time of the latest poll that gave something';
+COMMENT ON COLUMN audit_log.consumer.acked_at IS 'time of the latest acknowledgement';
+
+/*
+ * The xids of rows that a dump has brought are another cluster's.  Their ids
+ * are lower than those of all rows written since, so that one bound a restore
+ * tells them apart.
+ */
+CREATE TABLE audit_log.restored (
+    id uuid PRIMARY KEY,
+    last_transaction_id bigint NOT NULL,
+    session text NOT NULL,
+    restored_at timestamptz NOT NULL
+);
+COMMENT ON TABLE audit_log.restored IS 'each time rows of audit_log.transaction came from a dump';
+COMMENT ON COLUMN audit_log.restored.id IS 'any';
+COMMENT ON COLUMN audit_log.restored.last_transaction_id IS 'the highest id that was there afterwards: xids of rows up to it are of the cluster they were written in';
+COMMENT ON COLUMN audit_log.restored.session IS 'the session that restored: what it inserts bit by bit is one restore';
+COMMENT ON COLUMN audit_log.restored.restored_at IS 'when';
+
+CREATE FUNCTION audit_log._next_xid() RETURNS xid8
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_next_xid';
+COMMENT ON FUNCTION audit_log._next_xid() IS 'the xid that the next transaction gets';
+
+CREATE FUNCTION audit_log._record_restore() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        last bigint := (SELECT max(t.id) FROM audit_log.transaction t);
+        me text := (SELECT format('%s %s %s', c.system_identifier, pg_backend_pid(), extract(epoch FROM a.backend_start))
+                      FROM pg_control_system() c, pg_stat_get_activity(pg_backend_pid()) a);
+    BEGIN
+        IF last IS NULL THEN
+            RETURN;
+        END IF;
+        UPDATE audit_log.restored r SET last_transaction_id = last WHERE r.session = me;
+        IF NOT FOUND THEN
+            INSERT INTO audit_log.restored (id, last_transaction_id, session, restored_at)
+            VALUES (gen_random_uuid(), last, me, clock_timestamp());
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._record_restore() IS 'notes that the rows of audit_log.transaction came from a dump';
+
+CREATE FUNCTION audit_log.on_restore() RETURNS trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_restore';
+COMMENT ON FUNCTION audit_log.on_restore() IS 'notes that rows of audit_log.transaction come from a dump; for AFTER INSERT … FOR EACH STATEMENT';
+CREATE TRIGGER audit_log_restored AFTER INSERT ON audit_log.transaction
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_log.on_restore();
+ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
+
+CREATE FUNCTION audit_log._note_restore(caller oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'only a superuser may say that the log was restored';
+        END IF;
+        ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
+        PERFORM audit_log._record_restore();
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._note_restore(oid) IS 'note_restore(), with the caller''s role';
+CREATE FUNCTION audit_log.note_restore() RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.note_restore() IS
+    'tells the outbox that the log up to here came from a dump (superusers only): to be called after a restore with --disable-triggers, before anything is changed; other restores are noticed';
+
+/* transactions are sought by xid: only where there is a consumer does that cost anything */
+CREATE FUNCTION audit_log._make_xid_index() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF to_regclass('audit_log.transaction_xid_idx') IS NULL THEN
+            CREATE INDEX transaction_xid_idx ON audit_log.transaction (xid);
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._make_xid_index() IS 'makes the index on audit_log.transaction (xid) if it is missing';
+
+/*
+ * A snapshot that does not see our own transaction, whatever that has yet to
+ * change: pg_current_snapshot() says it does as soon as a later one has ended.
+ */
+CREATE FUNCTION audit_log._outbox_snapshot() RETURNS pg_snapshot
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        seen pg_snapshot := pg_current_snapshot();
+        own xid8 := pg_current_xact_id_if_assigned();
+    BEGIN
+        IF own IS NULL OR own >= pg_snapshot_xmax(seen) THEN
+            RETURN seen;
+        END IF;
+        RETURN format('%s:%s:%s', least(pg_snapshot_xmin(seen)::text::bigint, own::text::bigint), pg_snapshot_xmax(seen),
+            (SELECT string_agg(x::text, ',' ORDER BY x) FROM (SELECT pg_snapshot_xip(seen) UNION SELECT own) u (x)))::pg_snapshot;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._outbox_snapshot() IS 'the current snapshot, our own transaction taken as not seen';
+
+CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regrole, from_start boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    #variable_conflict use_variable
+    DECLARE
+        start audit_log.outbox_cursor;
+        name text := pg_get_userbyid(coalesce(nullif(role::oid, 0), caller));
+    BEGIN
+        IF NOT audit_log._is_keeper(caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'only a superuser or the role that installed audit_log may create a consumer';
+        END IF;
+        IF consumer IS NULL OR consumer = '' THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a consumer needs a name';
+        END IF;
+        IF EXISTS (SELECT FROM audit_log.consumer c WHERE c.consumer = _create_consumer.consumer) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+                MESSAGE = format('consumer %L exists already', consumer),
+                HINT = 'Run audit_log.drop_consumer() first, if it shall begin anew.';
+        END IF;
+        PERFORM audit_log._make_xid_index();
+        start.place := -1;
+        start.command := 2147483647;
+        start.change := 9223372036854775807;
+        IF from_start THEN
+            start.era := 0;
+            start.done := '1:1:';
+            start.done_xid := '1';
+            start.done_change := 0;
+        ELSE
+            start.era := coalesce((SELECT max(r.last_transaction_id) FROM audit_log.restored r), 0);
+            start.done_change := coalesce(pg_sequence_last_value('audit_log.change_id_seq'), 0);
+            start.done_xid := audit_log._next_xid();
+            start.done := audit_log._outbox_snapshot();
+        END IF;
+        INSERT INTO audit_log.consumer (consumer, role, created_at, acked) VALUES (consumer, name, clock_timestamp(), start);
+        RAISE NOTICE 'audit_log: consumer % is for role %, from % on', consumer, quote_ident(name),
+            CASE WHEN from_start THEN 'the beginning of the log' ELSE 'now' END;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._create_consumer(oid, text, regrole, boolean) IS 'create_consumer(), with the caller''s role';
+CREATE FUNCTION audit_log.create_consumer(consumer text, role regrole DEFAULT NULL, from_start boolean DEFAULT false) RETURNS void
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.create_consumer(text, regrole, boolean) IS
+    'makes a consumer of the outbox, for members of a role (the caller''s by default), that gets what is committed from now on, or the whole log (superusers and the installing role)';
+
+CREATE FUNCTION audit_log._drop_consumer(caller oid, consumer text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        dropped boolean;
+        timeout text := current_setting('lock_timeout');
+    BEGIN
+        IF NOT audit_log._is_keeper(caller) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'only a superuser or the role that installed audit_log may drop a consumer';
+        END IF;
+        DELETE FROM audit_log.consumer c WHERE c.consumer = _drop_consumer.consumer;
+        dropped := FOUND;
+        IF NOT EXISTS (SELECT FROM audit_log.consumer) AND to_regclass('audit_log.transaction_xid_idx') IS NOT NULL THEN
+            BEGIN
+                PERFORM set_config('lock_timeout', '2s', true);
+                DROP INDEX audit_log.transaction_xid_idx;
+            EXCEPTION WHEN lock_not_available THEN
+                RAISE NOTICE 'audit_log: index audit_log.transaction_xid_idx, which only consumers need, stays: the lock was not to be had';
+            END;
+            PERFORM set_config('lock_timeout', timeout, true);
+        END IF;
+        RETURN dropped;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._drop_consumer(oid, text) IS 'drop_consumer(), with the caller''s role';
+CREATE FUNCTION audit_log.drop_consumer(consumer text) RETURNS boolean
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.drop_consumer(text) IS 'drops a consumer of the outbox; whether there was one (superusers and the installing role)';
+
+/* a consumer, locked until the transaction ends; refuses who may not poll it */
+CREATE FUNCTION audit_log._lock_consumer(caller oid, consumer text) RETURNS audit_log.consumer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        found_one audit_log.consumer;
+        role oid;
+    BEGIN
+        IF consumer IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'consumer must not be NULL';
+        END IF;
+        SELECT * INTO found_one FROM audit_log.consumer c WHERE c.consumer = _lock_consumer.consumer;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+                MESSAGE = format('consumer %L does not exist', consumer),
+                HINT = 'A superuser or the role that installed audit_log makes it by audit_log.create_consumer().';
+        END IF;
+        SELECT r.oid INTO role FROM pg_roles r WHERE r.rolname = found_one.role;
+        IF role IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+                MESSAGE = format('role %I of consumer %L does not exist', found_one.role, consumer),
+                DETAIL = 'Its rights decide what the consumer gets.';
+        END IF;
+        IF NOT (pg_has_role(caller, role, 'USAGE') OR audit_log._is_keeper(caller)) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = format('permission denied for consumer %L', consumer),
+                DETAIL = format('It is for members of role %I.', found_one.role);
+        END IF;
+        -- sessions that poll the same consumer take turns
+        SELECT * INTO found_one FROM audit_log.consumer c WHERE c.consumer = _lock_consumer.consumer FOR UPDATE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('consumer %L does not exist any more', consumer);
+        END IF;
+        RETURN found_one;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._lock_consumer(oid, text) IS 'a consumer, locked until the transaction ends';
+
+/* the next batch: of a cluster that the log has left, all that is there; else what is committed now */
+CREATE FUNCTION audit_log._begin_batch(cur audit_log.outbox_cursor) RETURNS audit_log.outbox_cursor
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        SELECT min(r.last_transaction_id) INTO cur.last_transaction FROM audit_log.restored r WHERE r.last_transaction_id > cur.era;
+        IF cur.last_transaction IS NOT NULL THEN
+            cur.batch := '9223372036854775807:9223372036854775807:';
+        ELSE
+            -- in this order: see the top
+            cur.batch_change := coalesce(pg_sequence_last_value('audit_log.change_id_seq'), 0);
+            cur.batch_xid := audit_log._next_xid();
+            cur.batch := audit_log._outbox_snapshot();
+        END IF;
+        cur.last_change := coalesce(pg_sequence_last_value('audit_log.change_id_seq'), 0);
+        RETURN cur;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._begin_batch(audit_log.outbox_cursor) IS 'the cursor, with a batch begun';
+
+CREATE FUNCTION audit_log._end_batch(cur audit_log.outbox_cursor) RETURNS audit_log.outbox_cursor
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF cur.last_transaction IS NOT NULL THEN
+            cur.era := cur.last_transaction;
+            cur.done := '1:1:';
+            cur.done_xid := '1';
+        ELSE
+            cur.done := cur.batch;
+            cur.done_xid := cur.batch_xid;
+            cur.done_change := cur.batch_change;
+        END IF;
+        cur.batch := NULL;
+        cur.batch_xid := NULL;
+        cur.batch_change := NULL;
+        cur.last_change := NULL;
+        cur.last_transaction := NULL;
+        cur.place := -1;
+        cur.command := 2147483647;
+        cur.change := 9223372036854775807;
+        cur.inside := NULL;
+        RETURN cur;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._end_batch(audit_log.outbox_cursor) IS 'the cursor, its batch given out';
+
+/*
+ * The transactions of a batch whose last change has an id in (cur.place,
+ * up_to], in order, with the number of changes that are to be given.  The
+ * candidates are those that changed something in that range (sought => 'ids'),
+ * or those not seen by cur.done: all ('xids'), or only those that were
+ * running then ('running').
+ */
+CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to bigint, sought text, visible integer[],
+        OUT xid xid8, OUT place bigint, OUT changes bigint) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    AS $$
+    #variable_conflict use_column
+    DECLARE
+        running xid8[] := ARRAY(SELECT pg_snapshot_xip(cur.done));
+        last bigint := coalesce(cur.last_transaction, 9223372036854775807);
+        candidates xid8[];
+    BEGIN
+        IF sought = 'ids' THEN
+            candidates := ARRAY(
+                SELECT DISTINCT t.xid FROM (SELECT DISTINCT h.transaction_id FROM audit_log.change h
+                                             WHERE h.id > cur.place AND h.id <= up_to) c
+                  JOIN audit_log.transaction t ON t.id = c.transaction_id
+                 WHERE t.id > cur.era AND t.id <= last
+                   AND NOT pg_visible_in_snapshot(t.xid, cur.done) AND pg_visible_in_snapshot(t.xid, cur.batch));
+        ELSE
+            candidates := ARRAY(
+                SELECT DISTINCT t.xid FROM (
+                    SELECT t.xid, t.id FROM audit_log.transaction t WHERE t.xid = ANY (running)
+                    UNION ALL
+                    SELECT t.xid, t.id FROM audit_log.transaction t
+                     WHERE t.xid >= pg_snapshot_xmax(cur.done)
+                       AND t.xid < CASE sought WHEN 'running' THEN least(cur.done_xid, pg_snapshot_xmax(cur.batch))
+                                               ELSE pg_snapshot_xmax(cur.batch) END) t
+                 WHERE t.id > cur.era AND t.id <= last AND pg_visible_in_snapshot(t.xid, cur.batch));
+        END IF;
+        RETURN QUERY
+            SELECT s.xid, s.place, s.changes FROM (
+                SELECT c.xid, max(h.id) AS place, count(*) FILTER (WHERE h.table_id = ANY (visible)) AS changes
+                  FROM unnest(candidates) c (xid)
+                  JOIN audit_log.transaction t ON t.xid = c.xid AND t.id > cur.era AND t.id <= last
+                 CROSS JOIN LATERAL (SELECT h.id, h.table_id FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
+                 -- one that goes on behind the range is not counted through; the index tells by its end
+                 WHERE NOT EXISTS (
+                     SELECT FROM audit_log.transaction o
+                      CROSS JOIN LATERAL (SELECT FROM audit_log.change l
+                                           WHERE l.transaction_id BETWEEN o.id AND o.id AND l.id > up_to
+                                           ORDER BY l.transaction_id DESC LIMIT 1) l
+                      WHERE o.xid = c.xid AND o.id > cur.era AND o.id <= last AND up_to < cur.last_change)
+                 GROUP BY c.xid) s
+             WHERE s.place > cur.place AND s.place <= up_to
+             ORDER BY s.place;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._batch_transactions(audit_log.outbox_cursor, bigint, text, integer[]) IS 'the next transactions of a batch, in the order in which they are given out';
+
+/*
+ * The changes of some transactions behind the cursor's position, in order:
+ * from_id and to_id narrow the ids in which they are sought.
+ */
+CREATE FUNCTION audit_log._batch_changes(cur audit_log.outbox_cursor, xids xid8[], places bigint[], visible integer[],
+        from_id bigint, to_id bigint, max_rows bigint,
+        OUT change audit_log.audit_logs, OUT place bigint, OUT xid xid8) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+    AS $$
+    #variable_conflict use_column
+    DECLARE
+        last bigint := coalesce(cur.last_transaction, 9223372036854775807);
+        own bigint[];
+    BEGIN
+        IF from_id IS NOT NULL THEN
+            own := ARRAY(SELECT t.id FROM audit_log.transaction t WHERE t.xid = xids[1] AND t.id > cur.era AND t.id <= last);
+        END IF;
+        RETURN QUERY
+            SELECT ROW(c.id, c.timestamp, t.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id,
+                       c.changes, c.transaction_id, c.command, c.old_record_id, r.oid::regclass, t.db_user, t.db_role,
+                       t.application_name, t.client_addr, t.context, t.undoes)::audit_log.audit_logs, c.place, c.xid
+              FROM (
+                (SELECT h.*, o.place, o.xid
+                   FROM unnest(xids, places) o (xid, place)
+                   JOIN audit_log.transaction t ON t.xid = o.xid AND t.id > cur.era AND t.id <= last
+                  CROSS JOIN LATERAL (SELECT * FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
+                  WHERE from_id IS NULL AND h.table_id = ANY (visible)
+                    AND (o.place, h.command, h.id) > (cur.place, cur.command, cur.change)
+                  ORDER BY o.place, h.command, h.id LIMIT max_rows)
+                UNION ALL
+                (SELECT h.*, places[1], xids[1]
+                   FROM (SELECT * FROM audit_log.change h WHERE h.id BETWEEN from_id AND to_id OFFSET 0) h
+                  WHERE from_id IS NOT NULL AND h.transaction_id = ANY (own) AND h.table_id = ANY (visible)
+                    AND (places[1], h.command, h.id) > (cur.place, cur.command, cur.change)
+                  ORDER BY h.command, h.id LIMIT max_rows)) c
+              JOIN audit_log.transaction t ON t.id = c.transaction_id
+              JOIN audit_log.tracked_table k ON k.id = c.table_id
+              LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
+                     ON k.dropped_at IS NULL AND n.nspname = k.table_schema AND r.relname = k.table_name
+             ORDER BY c.place, c.command, c.id;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._batch_changes(audit_log.outbox_cursor, xid8[], bigint[], integer[], bigint, bigint, bigint) IS 'the changes of transactions of a batch, in the order in which they are given out';
+
+/*
+ * Of a transaction too large to be sorted anew with each part of it: where its
+ * changes lie, some thousands after the other in their order: the last one's
+ * command and id, and the ids between which they are.
+ */
+CREATE FUNCTION audit_log._waypoints(cur audit_log.outbox_cursor, xid xid8) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+    AS $$
+        SELECT jsonb_build_object('xid', $2::text, 'parts', jsonb_agg(jsonb_build_array(p.last[1], p.last[2], p.low, p.high) ORDER BY p.part))
+          FROM (SELECT n.part, min(n.id) AS low, max(n.id) AS high, max(ARRAY[n.command::bigint, n.id]) AS last
+                  FROM (SELECT h.command, h.id, (row_number() OVER (ORDER BY h.command, h.id) - 1) / 5000 AS part
+                          FROM audit_log.transaction t
+                         CROSS JOIN LATERAL (SELECT c.command, c.id FROM audit_log.change c WHERE c.transaction_id = t.id OFFSET 0) h
+                         WHERE t.xid = $2 AND t.id > $1.era AND t.id <= coalesce($1.last_transaction, 9223372036854775807)) n
+                 GROUP BY n.part) p
+    $$;
+COMMENT ON FUNCTION audit_log._waypoints(audit_log.outbox_cursor, xid8) IS 'how the changes of a large transaction lie';
+
+CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RETURNS SETOF audit_log.audit_logs
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        -- a transaction with more changes is given out part by part
+        large CONSTANT bigint := 20000;
+        me audit_log.consumer;
+        role oid;
+        visible integer[];
+        cur audit_log.outbox_cursor;
+        begun audit_log.outbox_cursor;
+        wanted bigint := max_rows;
+        width bigint := greatest(max_rows * 2::bigint, 1000);
+        up_to bigint;
+        sought text;
+        xids xid8[];
+        places bigint[];
+        list record;
+        part jsonb;
+        by_parts boolean;
+        row record;
+        gave bigint;
+        last_id bigint;
+    BEGIN
+        IF max_rows IS NULL OR max_rows < 1 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_rows must be at least 1';
+        END IF;
+        me := audit_log._lock_consumer(caller, consumer);
+        IF (SELECT t.tgenabled <> 'A' FROM pg_trigger t WHERE t.tgrelid = 'audit_log.transaction'::regclass AND t.tgname = 'audit_log_restored') THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = 'the log may have been restored past trigger audit_log_restored',
+                DETAIL = 'It is not ALWAYS enabled any more, as after a restore with --disable-triggers.',
+                HINT = 'Run audit_log.note_restore() as a superuser.';
+        END IF;
+        PERFORM audit_log._make_xid_index();
+        SELECT r.oid INTO role FROM pg_roles r WHERE r.rolname = me.role;
+        visible := ARRAY(SELECT t.id FROM audit_log.tracked_table t
+              LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
+                     ON t.dropped_at IS NULL AND n.nspname = t.table_schema AND r.relname = t.table_name
+             WHERE CASE WHEN r.oid IS NULL THEN audit_log._is_keeper(role) ELSE audit_log._may_read(r.oid::regclass, role) END);
+
+        cur := me.acked;
+        IF cur.batch IS NULL THEN
+            cur := audit_log._begin_batch(cur);
+        END IF;
+        begun := cur;
+        LOOP
+            IF cur.inside IS NOT NULL AND wanted > 0 THEN
+                -- the rest of one transaction, or as much of it
+                part := NULL;
+                by_parts := coalesce(me.waypoints ->> 'xid' = cur.inside::text, false);
+                IF by_parts THEN
+                    SELECT p INTO part FROM jsonb_array_elements(me.waypoints -> 'parts') WITH ORDINALITY w (p, n)
+                     WHERE ((p ->> 0)::bigint, (p ->> 1)::bigint) > (cur.command, cur.change) ORDER BY w.n LIMIT 1;
+                END IF;
+                gave := 0;
+                FOR row IN SELECT * FROM audit_log._batch_changes(cur, ARRAY[cur.inside], ARRAY[cur.place], visible,
+                                                                  (part ->> 2)::bigint, (part ->> 3)::bigint, wanted) b
+                            WHERE part IS NOT NULL AND ((b.change).command, (b.change).id) <= ((part ->> 0)::bigint, (part ->> 1)::bigint)
+                               OR NOT by_parts LOOP
+                    RETURN NEXT row.change;
+                    gave := gave + 1;
+                    cur.command := (row.change).command;
+                    cur.change := (row.change).id;
+                END LOOP;
+                last_id := CASE WHEN gave > 0 THEN cur.change ELSE last_id END;
+                wanted := wanted - gave;
+                IF wanted > 0 THEN
+                    IF part IS NOT NULL THEN
+                        cur.command := part ->> 0;
+                        cur.change := part ->> 1;
+                    ELSE
+                        cur.inside := NULL;
+                        cur.command := 2147483647;
+                        cur.change := 9223372036854775807;
+                    END IF;
+                END IF;
+                CONTINUE;
+            END IF;
+            EXIT WHEN wanted = 0 OR cur.place >= cur.last_change;
+
+            -- which transactions are next: by their xids where all are few, else range by range
+            IF cur.last_change - cur.done_change <= width THEN
+                sought := 'xids';
+                up_to := cur.last_change;
+            ELSIF cur.place < cur.done_change THEN
+                sought := 'running';
+                up_to := cur.done_change;
+            ELSE
+                sought := 'ids';
+                up_to := least(cur.place + width, cur.last_change);
+            END IF;
+            SELECT array_agg(l.xid ORDER BY l.place) FILTER (WHERE l.fits) AS xids,
+                   array_agg(l.place ORDER BY l.place) FILTER (WHERE l.fits) AS places,
+                   sum(l.changes) FILTER (WHERE l.fits) AS changes, count(*) AS number,
+                   (array_agg(l.xid ORDER BY l.place))[1] AS first_xid, min(l.place) AS first_place
+              INTO list
+              FROM (SELECT b.*, b.before < wanted AND NOT bool_or(b.too_large) OVER (ORDER BY b.place) AS fits
+                      FROM (SELECT a.*, a.changes > large AND a.before + a.changes > wanted AS too_large
+                              FROM (SELECT t.*, sum(t.changes) OVER (ORDER BY t.place) - t.changes AS before
+                                      FROM audit_log._batch_transactions(cur, up_to, sought, visible) t) a) b) l;
+            IF list.number = 0 THEN
+                -- ids that nothing bears are passed over
+                IF sought = 'ids' AND NOT EXISTS (SELECT FROM audit_log.change h WHERE h.id > cur.place AND h.id <= up_to) THEN
+                    up_to := greatest(up_to, least(cur.last_change, coalesce(
+                        (SELECT min(x.block) FROM audit_log.tracked_table t
+                          CROSS JOIN LATERAL (SELECT h.id >> 8 AS block FROM audit_log.change h
+                                               WHERE h.table_id = t.id AND h.id >> 8 >= up_to >> 8
+                                               ORDER BY h.id >> 8 LIMIT 1) x) * 256 - 1, cur.last_change)));
+                END IF;
+                cur.place := up_to;
+                CONTINUE;
+            END IF;
+            IF list.xids IS NULL THEN
+                cur.place := list.first_place;
+                cur.command := -2147483648;
+                cur.change := 0;
+                cur.inside := list.first_xid;
+                IF me.waypoints ->> 'xid' IS DISTINCT FROM cur.inside::text THEN
+                    me.waypoints := audit_log._waypoints(cur, cur.inside);
+                    UPDATE audit_log.consumer c SET waypoints = me.waypoints WHERE c.consumer = me.consumer;
+                END IF;
+                CONTINUE;
+            END IF;
+            gave := 0;
+            FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
+                RETURN NEXT row.change;
+                gave := gave + 1;
+            END LOOP;
+            last_id := CASE WHEN gave > 0 THEN (row.change).id ELSE last_id END;
+            wanted := wanted - gave;
+            IF wanted = 0 AND gave < list.changes THEN
+                cur.place := row.place;
+                cur.command := (row.change).command;
+                cur.change := (row.change).id;
+                cur.inside := row.xid;
+            ELSE
+                cur.place := CASE WHEN cardinality(list.xids) = list.number THEN up_to
+                                  ELSE list.places[cardinality(list.places)] END;
+                cur.command := 2147483647;
+                cur.change := 9223372036854775807;
+            END IF;
+        END LOOP;
+
+        IF cur.inside IS NULL AND cur.place >= cur.last_change THEN
+            cur := audit_log._end_batch(cur);
+        END IF;
+        IF last_id IS NULL THEN
+            -- nothing to acknowledge; nor is it worth a new row version to be a few xids further
+            IF (me.acked).batch IS NOT NULL OR cur.era <> (me.acked).era OR cur.done_change - (me.acked).done_change > 1000
+               OR cur.done_xid::text::bigint - (me.acked).done_xid::text::bigint > 1000 THEN
+                UPDATE audit_log.consumer c SET acked = cur, given = NULL, given_rows = 0, given_id = NULL, waypoints = NULL
+                 WHERE c.consumer = me.consumer;
+            END IF;
+        ELSIF NOT (coalesce(me.given *= cur, false) AND me.acked *= begun) THEN
+            UPDATE audit_log.consumer c
+               SET acked = begun, given = cur, given_rows = max_rows - wanted, given_id = last_id, polled_at = clock_timestamp()
+             WHERE c.consumer = me.consumer;
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._poll(oid, text, integer) IS 'poll(), with the caller''s role';
+CREATE FUNCTION audit_log.poll(consumer text, max_rows integer DEFAULT 1000) RETURNS SETOF audit_log.audit_logs
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.poll(text, integer) IS
+    'the next committed changes for a consumer of the outbox, in order; the same again until audit_log.ack(). For members of the consumer''s role';
+
+CREATE FUNCTION audit_log._ack(caller oid, consumer text, change_id bigint) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        me audit_log.consumer := audit_log._lock_consumer(caller, consumer);
+    BEGIN
+        IF me.given IS NULL OR change_id <> me.given_id THEN
+            RETURN 0;
+        END IF;
+        UPDATE audit_log.consumer c
+           SET acked = c.given, given = NULL, given_rows = 0, given_id = NULL, acked_at = clock_timestamp(),
+               waypoints = CASE WHEN c.waypoints ->> 'xid' = (c.given).inside::text THEN c.waypoints END
+         WHERE c.consumer = me.consumer;
+        RETURN me.given_rows;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._ack(oid, text, bigint) IS 'ack(), with the caller''s role';
+CREATE FUNCTION audit_log.ack(consumer text, change_id bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.ack(text, bigint) IS
+    'acknowledges what audit_log.poll() gave last: it is not given again. With change_id only if that was the id of its last change. Returns how many changes';
+
+CREATE FUNCTION audit_log._consumers(caller oid, OUT consumer text, OUT role text, OUT created_at timestamptz,
+        OUT polled_at timestamptz, OUT acked_at timestamptz, OUT unacknowledged bigint, OUT behind bigint) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT c.consumer, c.role, c.created_at, c.polled_at, c.acked_at, c.given_rows,
+               greatest(0, coalesce(pg_sequence_last_value('audit_log.change_id_seq'), 0)
+                           - greatest((c.acked).done_change, (c.acked).place))
+          FROM audit_log.consumer c
+         WHERE audit_log._is_keeper($1)
+            OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = c.role AND pg_has_role($1, r.oid, 'USAGE'))
+         ORDER BY c.consumer
+    $$;
+COMMENT ON FUNCTION audit_log._consumers(oid) IS 'consumers(), with the caller''s role';
+CREATE FUNCTION audit_log.consumers(OUT consumer text, OUT role text, OUT created_at timestamptz,
+        OUT polled_at timestamptz, OUT acked_at timestamptz, OUT unacknowledged bigint, OUT behind bigint) RETURNS SETOF record
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.consumers() IS
+    'the consumers of the outbox that the caller may poll: when they polled and acknowledged last, how many changes they have been given since, and how many ids of changes they are behind at most';
+
+/* ------------------------------------------- rights of outbox and reports */
+
+DO $$
+DECLARE
+    object record;
+    owner name := (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
+    installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e WHERE e.extname = 'audit_log');
+    made text[] := ARRAY['_next_xid', '_record_restore', 'on_restore', '_note_restore', 'note_restore', '_make_xid_index', '_outbox_snapshot',
+        '_create_consumer', 'create_consumer', '_drop_consumer', 'drop_consumer', '_lock_consumer', '_begin_batch', '_end_batch',
+        '_batch_transactions', '_batch_changes', '_waypoints', '_poll', 'poll', '_ack', 'ack', '_consumers', 'consumers'];
+BEGIN
+    FOR object IN
+        SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure AS name FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = ANY (made)
+        UNION ALL SELECT pg_catalog.unnest(ARRAY['TYPE audit_log.outbox_cursor', 'TABLE audit_log.consumer', 'TABLE audit_log.restored'])
+    LOOP
+        EXECUTE pg_catalog.format('ALTER %s OWNER TO %I', object.name, owner);
+    END LOOP;
+    -- what ALTER DEFAULT PRIVILEGES may have given, too
+    FOR object IN
+        SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure AS name, a.grantee
+          FROM pg_catalog.pg_proc p,
+               LATERAL pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+         WHERE p.pronamespace = 'audit_log'::pg_catalog.regnamespace AND p.proname = ANY (made) AND a.grantee <> p.proowner
+        UNION
+        SELECT 'TABLE ' || c.oid::pg_catalog.regclass, a.grantee
+          FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a
+         WHERE c.oid IN ('audit_log.consumer'::pg_catalog.regclass, 'audit_log.restored'::pg_catalog.regclass) AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', object.name,
+            CASE WHEN object.grantee = 0 THEN 'PUBLIC'
+                 ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(object.grantee)) END);
+    END LOOP;
+    -- its pg_dump reads them
+    EXECUTE pg_catalog.format('GRANT SELECT ON audit_log.consumer, audit_log.restored TO %I', installer);
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.create_consumer(text, regrole, boolean), audit_log.drop_consumer(text) TO %I', installer);
+END
+$$;
+
+/* these look at the caller's rights themselves */
+GRANT EXECUTE ON FUNCTION audit_log.poll(text, integer), audit_log.ack(text, bigint), audit_log.consumers() TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('audit_log.consumer', '');
+SELECT pg_catalog.pg_extension_config_dump('audit_log.restored', '');
