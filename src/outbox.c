@@ -57,7 +57,7 @@ audit_log_on_restore(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		SPI_connect();
-		if (SPI_execute("SELECT audit_log._note_restore()", false, 0) != SPI_OK_SELECT)
+		if (SPI_execute("SELECT audit_log._record_restore()", false, 0) != SPI_OK_SELECT)
 			elog(ERROR, "could not note that the log was restored");
 		SPI_finish();
 	}
