@@ -245,40 +245,43 @@ CREATE FUNCTION audit_log.drop_consumer(consumer text) RETURNS boolean
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.drop_consumer(text) IS 'drops a consumer of the outbox; whether there was one (superusers and the installing role)';
 
-/* a consumer, locked until the transaction ends; refuses who may not poll it */
-CREATE FUNCTION audit_log._lock_consumer(caller oid, consumer text) RETURNS audit_log.consumer
+/*
+ * A consumer, locked until the transaction ends, so that sessions that poll the
+ * same one take turns; refuses who may not poll it.  While some transaction
+ * goes on for hours no version of its row can be removed: the newest is at the
+ * index's end, and is from here on known by its place.
+ */
+CREATE FUNCTION audit_log._lock_consumer(caller oid, consumer text, OUT me audit_log.consumer, OUT place tid, OUT role oid) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
     AS $$
     DECLARE
-        found_one audit_log.consumer;
-        role oid;
+        row record;
     BEGIN
         IF consumer IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'consumer must not be NULL';
         END IF;
-        SELECT * INTO found_one FROM audit_log.consumer c WHERE c.consumer = _lock_consumer.consumer;
+        SELECT c AS whole, c.ctid AS place INTO row FROM audit_log.consumer c
+         WHERE c.consumer BETWEEN _lock_consumer.consumer AND _lock_consumer.consumer
+         ORDER BY c.consumer DESC LIMIT 1 FOR UPDATE;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object',
                 MESSAGE = format('consumer %L does not exist', consumer),
                 HINT = 'A superuser or the role that installed audit_log makes it by audit_log.create_consumer().';
         END IF;
-        SELECT r.oid INTO role FROM pg_roles r WHERE r.rolname = found_one.role;
+        me := row.whole;
+        place := row.place;
+        SELECT r.oid INTO role FROM pg_roles r WHERE r.rolname = me.role;
         IF role IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-                MESSAGE = format('role %I of consumer %L does not exist', found_one.role, consumer),
+                MESSAGE = format('role %I of consumer %L does not exist', me.role, consumer),
                 DETAIL = 'Its rights decide what the consumer gets.';
         END IF;
         IF NOT (pg_has_role(caller, role, 'USAGE') OR audit_log._is_keeper(caller)) THEN
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
                 MESSAGE = format('permission denied for consumer %L', consumer),
-                DETAIL = format('It is for members of role %I.', found_one.role);
+                DETAIL = format('It is for members of role %I.', me.role);
         END IF;
-        -- sessions that poll the same consumer take turns
-        SELECT * INTO found_one FROM audit_log.consumer c WHERE c.consumer = _lock_consumer.consumer FOR UPDATE;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('consumer %L does not exist any more', consumer);
-        END IF;
-        RETURN found_one;
     END
     $$;
 COMMENT ON FUNCTION audit_log._lock_consumer(oid, text) IS 'a consumer, locked until the transaction ends';
@@ -456,6 +459,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         -- a transaction with more changes is given out part by part
         large CONSTANT bigint := 20000;
         me audit_log.consumer;
+        version tid;
         role oid;
         visible integer[];
         cur audit_log.outbox_cursor;
@@ -469,6 +473,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         list record;
         part jsonb;
         by_parts boolean;
+        charted boolean := false;
         row record;
         gave bigint;
         last_id bigint;
@@ -476,7 +481,10 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         IF max_rows IS NULL OR max_rows < 1 THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_rows must be at least 1';
         END IF;
-        me := audit_log._lock_consumer(caller, consumer);
+        SELECT * INTO row FROM audit_log._lock_consumer(caller, consumer);
+        me := row.me;
+        version := row.place;
+        role := row.role;
         IF (SELECT t.tgenabled <> 'A' FROM pg_trigger t WHERE t.tgrelid = 'audit_log.transaction'::regclass AND t.tgname = 'audit_log_restored') THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = 'the log may have been restored past trigger audit_log_restored',
@@ -484,7 +492,6 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                 HINT = 'Run audit_log.note_restore() as a superuser.';
         END IF;
         PERFORM audit_log._make_xid_index();
-        SELECT r.oid INTO role FROM pg_roles r WHERE r.rolname = me.role;
         visible := ARRAY(SELECT t.id FROM audit_log.tracked_table t
               LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
                      ON t.dropped_at IS NULL AND n.nspname = t.table_schema AND r.relname = t.table_name
@@ -569,7 +576,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                 cur.inside := list.first_xid;
                 IF me.waypoints ->> 'xid' IS DISTINCT FROM cur.inside::text THEN
                     me.waypoints := audit_log._waypoints(cur, cur.inside);
-                    UPDATE audit_log.consumer c SET waypoints = me.waypoints WHERE c.consumer = me.consumer;
+                    charted := true;
                 END IF;
                 CONTINUE;
             END IF;
@@ -601,12 +608,13 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
             IF (me.acked).batch IS NOT NULL OR cur.era <> (me.acked).era OR cur.done_change - (me.acked).done_change > 1000
                OR cur.done_xid::text::bigint - (me.acked).done_xid::text::bigint > 1000 THEN
                 UPDATE audit_log.consumer c SET acked = cur, given = NULL, given_rows = 0, given_id = NULL, waypoints = NULL
-                 WHERE c.consumer = me.consumer;
+                 WHERE c.ctid = version;
             END IF;
         ELSIF NOT (coalesce(me.given *= cur, false) AND me.acked *= begun) THEN
             UPDATE audit_log.consumer c
-               SET acked = begun, given = cur, given_rows = max_rows - wanted, given_id = last_id, polled_at = clock_timestamp()
-             WHERE c.consumer = me.consumer;
+               SET acked = begun, given = cur, given_rows = max_rows - wanted, given_id = last_id, polled_at = clock_timestamp(),
+                   waypoints = CASE WHEN charted THEN me.waypoints ELSE c.waypoints END
+             WHERE c.ctid = version;
         END IF;
     END
     $$;
@@ -620,15 +628,18 @@ CREATE FUNCTION audit_log._ack(caller oid, consumer text, change_id bigint) RETU
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
-        me audit_log.consumer := audit_log._lock_consumer(caller, consumer);
+        me audit_log.consumer;
+        row record;
     BEGIN
+        SELECT * INTO row FROM audit_log._lock_consumer(caller, consumer);
+        me := row.me;
         IF me.given IS NULL OR change_id <> me.given_id THEN
             RETURN 0;
         END IF;
         UPDATE audit_log.consumer c
            SET acked = c.given, given = NULL, given_rows = 0, given_id = NULL, acked_at = clock_timestamp(),
                waypoints = CASE WHEN c.waypoints ->> 'xid' = (c.given).inside::text THEN c.waypoints END
-         WHERE c.consumer = me.consumer;
+         WHERE c.ctid = row.place;
         RETURN me.given_rows;
     END
     $$;
