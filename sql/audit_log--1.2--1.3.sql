@@ -372,16 +372,17 @@ CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to
         RETURN QUERY
             SELECT s.xid, s.place, s.changes FROM (
                 SELECT c.xid, max(h.id) AS place, count(*) FILTER (WHERE h.table_id = ANY (visible)) AS changes
-                  FROM unnest(candidates) c (xid)
+                  -- one that goes on behind the range is not counted through; the index tells by its end
+                  FROM (SELECT x.xid FROM unnest(candidates) x (xid)
+                         WHERE up_to >= cur.last_change OR NOT EXISTS (
+                             SELECT FROM audit_log.transaction o
+                              CROSS JOIN LATERAL (SELECT FROM audit_log.change l
+                                                   WHERE l.transaction_id BETWEEN o.id AND o.id AND l.id > up_to
+                                                   ORDER BY l.transaction_id DESC LIMIT 1) l
+                              WHERE o.xid = x.xid AND o.id > cur.era AND o.id <= last)
+                        OFFSET 0) c
                   JOIN audit_log.transaction t ON t.xid = c.xid AND t.id > cur.era AND t.id <= last
                  CROSS JOIN LATERAL (SELECT h.id, h.table_id FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
-                 -- one that goes on behind the range is not counted through; the index tells by its end
-                 WHERE NOT EXISTS (
-                     SELECT FROM audit_log.transaction o
-                      CROSS JOIN LATERAL (SELECT FROM audit_log.change l
-                                           WHERE l.transaction_id BETWEEN o.id AND o.id AND l.id > up_to
-                                           ORDER BY l.transaction_id DESC LIMIT 1) l
-                      WHERE o.xid = c.xid AND o.id > cur.era AND o.id <= last AND up_to < cur.last_change)
                  GROUP BY c.xid) s
              WHERE s.place > cur.place AND s.place <= up_to
              ORDER BY s.place;
