@@ -493,10 +493,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                 HINT = 'Run audit_log.note_restore() as a superuser.';
         END IF;
         PERFORM audit_log._make_xid_index();
-        visible := ARRAY(SELECT t.id FROM audit_log.tracked_table t
-              LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
-                     ON t.dropped_at IS NULL AND n.nspname = t.table_schema AND r.relname = t.table_name
-             WHERE CASE WHEN r.oid IS NULL THEN audit_log._is_keeper(role) ELSE audit_log._may_read(r.oid::regclass, role) END);
+        visible := ARRAY(SELECT t.id FROM audit_log._tables_seen(role) t);
 
         cur := me.acked;
         IF cur.batch IS NULL THEN
@@ -669,6 +666,495 @@ CREATE FUNCTION audit_log.consumers(OUT consumer text, OUT role text, OUT create
 COMMENT ON FUNCTION audit_log.consumers() IS
     'the consumers of the outbox that the caller may poll: when they polled and acknowledged last, how many changes they have been given since, and how many ids of changes they are behind at most';
 
+/* ------------------------------------------------------------------ reports */
+
+/*
+ * Pages to look at: HTML that needs nothing from elsewhere and runs nothing (its
+ * own policy forbids both).  Whatever comes from the log passes _html(),
+ * names of columns and keys of JSON included.  The template is ASCII, so that it
+ * is right in every encoding.
+ */
+CREATE FUNCTION audit_log._html(content text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $$
+        -- a mark for control characters, and for those that turn the direction of what follows
+        SELECT regexp_replace(replace(replace(replace(replace(replace(
+                   left($1, 4000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;'),
+                   CASE WHEN getdatabaseencoding() = 'UTF8' THEN '[\x01-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]'
+                        ELSE '[\x01-\x08\x0b-\x1f\x7f]' END, '&#65533;', 'g')
+            || CASE WHEN length($1) > 4000 THEN format('<span class="cut">&hellip; %s characters in all</span>', length($1)) ELSE '' END
+    $$;
+COMMENT ON FUNCTION audit_log._html(text) IS 'a text within HTML; the first 4,000 characters of a longer one';
+
+/* a JSON value: what is nested as a tree, beyond 12 levels as text */
+CREATE FUNCTION audit_log._html_value(value jsonb, depth integer DEFAULT 0) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        item record;
+        items text := '';
+        n integer := 0;
+    BEGIN
+        CASE coalesce(jsonb_typeof(value), 'null')
+            WHEN 'null' THEN RETURN '<i class="none">null</i>';
+            WHEN 'string' THEN
+                IF value #>> '{}' = '' THEN
+                    RETURN '<i class="none">empty text</i>';
+                END IF;
+                RETURN format('<bdi>%s</bdi>', audit_log._html(value #>> '{}'));
+            WHEN 'number', 'boolean' THEN RETURN format('<b>%s</b>', audit_log._html(value #>> '{}'));
+            WHEN 'object' THEN
+                IF depth = 0 AND value ? '$pg' AND (SELECT count(*) FROM jsonb_object_keys(value)) = 1 THEN
+                    RETURN format('<bdi>%s</bdi>', audit_log._html(value ->> '$pg'));
+                END IF;
+                IF value = '{}' OR depth > 12 THEN
+                    RETURN format('<bdi>%s</bdi>', audit_log._html(value::text));
+                END IF;
+                FOR item IN SELECT e.key, e.value FROM jsonb_each(value) e LOOP
+                    n := n + 1;
+                    EXIT WHEN n > 200;
+                    items := items || format('<li><span class="key">%s</span> %s</li>', audit_log._html(item.key), audit_log._html_value(item.value, depth + 1));
+                END LOOP;
+                RETURN format('<ul class="tree">%s%s</ul>', items, CASE WHEN n > 200 THEN '<li class="cut">&hellip; and more</li>' ELSE '' END);
+            WHEN 'array' THEN
+                IF depth > 12 OR NOT jsonb_path_exists(value, 'strict $[*] ? (@.type() == "object" || @.type() == "array")') THEN
+                    RETURN format('<bdi>%s</bdi>', audit_log._html(value::text));
+                END IF;
+                FOR item IN SELECT e.value FROM jsonb_array_elements(value) e LOOP
+                    n := n + 1;
+                    EXIT WHEN n > 200;
+                    items := items || format('<li>%s</li>', audit_log._html_value(item.value, depth + 1));
+                END LOOP;
+                RETURN format('<ol class="tree">%s%s</ol>', items, CASE WHEN n > 200 THEN '<li class="cut">&hellip; and more</li>' ELSE '' END);
+        END CASE;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._html_value(jsonb, integer) IS 'a value of the log within HTML';
+
+/* one place of a delta: added, changed, removed, or an object with such places */
+CREATE FUNCTION audit_log._html_delta(name text, delta jsonb, depth integer DEFAULT 0) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        item record;
+        items text := '';
+        before text;
+        after text;
+    BEGIN
+        IF jsonb_typeof(delta) = 'object' AND depth <= 12 THEN
+            FOR item IN SELECT e.key, e.value FROM jsonb_each(delta) e LOOP
+                items := items || audit_log._html_delta(item.key, item.value, depth + 1);
+            END LOOP;
+            RETURN format('<li class="inside"><span class="key">%s</span><ul class="tree">%s</ul></li>', audit_log._html(name), items);
+        END IF;
+        IF jsonb_typeof(delta) <> 'array' THEN
+            RETURN format('<li><span class="key">%s</span> %s</li>', audit_log._html(name), audit_log._html_value(delta, 13));
+        END IF;
+        IF jsonb_array_length(delta) = 2 AND (delta -> 0)::text = (delta -> 1)::text THEN
+            -- of a table without key: it names the row
+            RETURN format('<li class="same"><span class="key">%s</span> <span class="value">%s</span></li>', audit_log._html(name),
+                audit_log._html_value(delta -> 0, depth));
+        END IF;
+        IF jsonb_array_length(delta) > 1 THEN
+            before := format('<del><span class="sign">&minus;</span>%s</del>', audit_log._html_value(delta -> 0, depth));
+        END IF;
+        IF jsonb_array_length(delta) < 3 THEN
+            after := format('<ins><span class="sign">+</span>%s</ins>', audit_log._html_value(delta -> -1, depth));
+        END IF;
+        RETURN format('<li><span class="key">%s</span> <span class="pair">%s%s</span></li>', audit_log._html(name), before, after);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._html_delta(text, jsonb, integer) IS 'one column, or one key inside of one, of an UPDATE, within HTML';
+
+CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        item record;
+        items text := '';
+        n integer := 0;
+        whole integer := (SELECT count(*) FROM jsonb_object_keys(changes));
+    BEGIN
+        IF action = 'TRUNCATE' THEN
+            RETURN format('<p class="soft">%s</p>', coalesce('Partition ' || audit_log._html(changes ->> 'partition') || ' was emptied.', 'The whole table was emptied.'));
+        END IF;
+        FOR item IN SELECT e.key, e.value FROM jsonb_each(changes) e LOOP
+            n := n + 1;
+            EXIT WHEN n > 300;
+            items := items || CASE action
+                WHEN 'UPDATE' THEN audit_log._html_delta(item.key, item.value)
+                WHEN 'DELETE' THEN format('<li><span class="key">%s</span> <span class="pair"><del><span class="sign">&minus;</span>%s</del></span></li>',
+                    audit_log._html(item.key), audit_log._html_value(item.value))
+                ELSE format('<li><span class="key">%s</span> <span class="pair"><ins><span class="sign">+</span>%s</ins></span></li>',
+                    audit_log._html(item.key), audit_log._html_value(item.value)) END;
+        END LOOP;
+        IF n > 300 THEN
+            items := items || format('<li class="cut">&hellip; %s columns in all</li>', whole);
+        END IF;
+        RETURN format('<ul class="columns">%s</ul>', items);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._html_changes(text, jsonb) IS 'the changes of one row within HTML';
+
+/* why: an object key by key, whatever else as it is */
+CREATE FUNCTION audit_log._html_context(context jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT CASE WHEN jsonb_typeof($1) = 'object' AND $1 <> '{}' THEN
+                (SELECT '<dl class="why">' || string_agg(format('<div><dt>%s</dt><dd>%s</dd></div>', audit_log._html(e.key), audit_log._html_value(e.value, 1)), '') || '</dl>'
+                   FROM jsonb_each($1) e)
+            ELSE '<div class="why">' || audit_log._html_value($1, 1) || '</div>' END
+    $$;
+COMMENT ON FUNCTION audit_log._html_context(jsonb) IS 'a context within HTML';
+
+/* an entry of the timeline; about: what the heading of the page does not say */
+CREATE FUNCTION audit_log._html_entry(change audit_log.audit_logs, about text, with_who boolean) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+        SELECT format('<article class="entry %s" id="change-%s"><header><span class="action">%s</span>%s<span class="when"><time datetime="%s">%s</time></span></header>%s%s%s</article>',
+            lower($1.action_type), $1.id,
+            CASE $1.action_type WHEN 'INSERT' THEN 'Created' WHEN 'UPDATE' THEN 'Changed' WHEN 'DELETE' THEN 'Deleted'
+                 WHEN 'SNAPSHOT' THEN 'As found' ELSE 'Emptied' END,
+            coalesce(' <span class="about">' || $2 || '</span>', ''),
+            to_char($1.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char($1.timestamp, CASE WHEN $3 THEN 'HH24:MI:SS' ELSE 'YYYY-MM-DD HH24:MI:SS' END),
+            CASE WHEN $3 THEN format('<p class="who">%s</p>%s', audit_log._html_who($1), coalesce(audit_log._html_context($1.context), '')) ELSE '' END,
+            CASE WHEN $1.old_record_id IS NOT NULL THEN format('<p class="moved">The key was <bdi>%s</bdi> before, and is <bdi>%s</bdi> from here on.</p>',
+                audit_log._html($1.old_record_id), audit_log._html($1.record_id)) ELSE '' END,
+            CASE WHEN $1.undoes IS NOT NULL AND $3 THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html($1.undoes::text)) ELSE '' END
+                || audit_log._html_changes($1.action_type, $1.changes)
+                || format('<footer>change %s%s &middot; command %s</footer>', $1.id,
+                          CASE WHEN $3 THEN format(' &middot; transaction %s', $1.transaction_id) ELSE '' END, $1.command))
+    $$;
+CREATE FUNCTION audit_log._html_who(change audit_log.audit_logs) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT CASE WHEN $1.user_id IS NULL THEN '<span class="none">no user named</span>'
+                    ELSE format('<strong><bdi>%s</bdi></strong>', audit_log._html($1.user_id)) END
+            || format(' <span class="soft">as %s%s%s</span>', audit_log._html($1.db_role),
+                   CASE WHEN $1.db_user <> $1.db_role THEN ' (session of ' || audit_log._html($1.db_user) || ')' ELSE '' END,
+                   coalesce(', ' || audit_log._html(nullif($1.application_name, '')), '') || coalesce(', from ' || audit_log._html(host($1.client_addr)), ''))
+    $$;
+COMMENT ON FUNCTION audit_log._html_entry(audit_log.audit_logs, text, boolean) IS 'one change within HTML';
+COMMENT ON FUNCTION audit_log._html_who(audit_log.audit_logs) IS 'who made a change, within HTML';
+
+CREATE FUNCTION audit_log._html_page(title text, heading text, facts text, body text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $page$
+        SELECT format($html$<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<meta name="referrer" content="no-referrer">
+<meta name="robots" content="noindex">
+<meta name="generator" content="audit_log">
+<title>%1$s</title>
+<style>
+:root{color-scheme:light dark;--page:#f4f5f8;--card:#fff;--ink:#1c2128;--soft:#57606a;--line:#d5dbe3;--accent:#4150b5;--accent-bg:#e8eafc;
+--ins:#0b5d2c;--ins-bg:#ddf7e5;--del:#9b1420;--del-bg:#ffe9e7;--upd:#7d4500;--upd-bg:#fff0d6;--shadow:0 1px 2px #1f23281a,0 2px 8px #1f23280f}
+@media(prefers-color-scheme:dark){:root{--page:#0f1217;--card:#181d25;--ink:#e7ecf3;--soft:#9da7b5;--line:#323a46;--accent:#a9b4ff;--accent-bg:#262c52;
+--ins:#86e5aa;--ins-bg:#12351f;--del:#ffb3ad;--del-bg:#471a1b;--upd:#f5c571;--upd-bg:#40300f;--shadow:none}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;overflow-wrap:anywhere}
+main,.top>div{max-width:58rem;margin:0 auto;padding:0 1.25rem}
+.top{background:var(--card);border-bottom:1px solid var(--line);border-top:4px solid var(--accent);padding:1.5rem 0 1.25rem}
+h1{margin:0;font-size:1.6rem;line-height:1.25;font-weight:650;letter-spacing:-.01em}
+h1 .soft{font-weight:400}
+.soft,.none,footer,.cut{color:var(--soft)}
+.none{font-style:italic}
+.facts{display:flex;flex-wrap:wrap;gap:.5rem 2rem;margin:1rem 0 0}
+.facts div{min-width:0}
+dt{color:var(--soft);font-size:.8rem}
+dd{margin:0}
+.note{background:var(--upd-bg);color:var(--upd);border-radius:.5rem;padding:.6rem .9rem;margin:1rem 0 0}
+h2{font-size:.95rem;font-weight:600;margin:2rem 0 .75rem;color:var(--soft)}
+.timeline{border-left:2px solid var(--line);margin-left:.4rem;padding-left:1.4rem}
+.entry{position:relative;background:var(--card);border:1px solid var(--line);border-radius:.75rem;padding:.9rem 1.1rem .7rem;margin:0 0 1rem;box-shadow:var(--shadow)}
+.entry::before{content:"";position:absolute;left:-1.95rem;top:1.15rem;width:.9rem;height:.9rem;border-radius:50%%;background:var(--upd);border:3px solid var(--page);box-sizing:content-box;margin:-3px}
+.insert::before,.snapshot::before{background:var(--ins)}
+.delete::before,.truncate::before{background:var(--del)}
+.entry header{display:flex;flex-wrap:wrap;gap:.25rem .6rem;align-items:baseline}
+.action{font-weight:650;font-size:.85rem;border-radius:1rem;padding:.1rem .65rem;background:var(--upd-bg);color:var(--upd)}
+.insert .action,.snapshot .action{background:var(--ins-bg);color:var(--ins)}
+.delete .action,.truncate .action{background:var(--del-bg);color:var(--del)}
+.about{font-weight:600;min-width:0}
+.when{margin-left:auto;color:var(--soft);font-variant-numeric:tabular-nums;font-size:.9rem}
+.who{margin:.35rem 0 0}
+.why{margin:.45rem 0 0;display:flex;flex-wrap:wrap;gap:.3rem;align-items:flex-start}
+dl.why>div,div.why{background:var(--accent-bg);color:var(--accent);border-radius:.4rem;padding:.05rem .55rem;font-size:.875rem;max-width:100%%}
+dl.why dt,dl.why dd{display:inline;color:inherit;font-size:inherit}
+dl.why dt::after{content:": "}
+.moved{margin:.5rem 0 0;color:var(--accent)}
+ul,ol{margin:0;padding:0;list-style:none}
+.columns{margin:.75rem 0 .5rem;border-top:1px solid var(--line)}
+.columns>li{display:grid;grid-template-columns:minmax(7rem,13rem) minmax(0,1fr);gap:.25rem 1rem;padding:.4rem 0;border-bottom:1px solid var(--line)}
+.columns>li.cut{display:block}
+.key{color:var(--soft);font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85rem;padding-top:.1rem}
+.columns>li>.key{color:var(--ink)}
+.pair{display:flex;flex-wrap:wrap;gap:.3rem .5rem;min-width:0}
+del,ins,.value,li>bdi,li>b{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85rem;white-space:pre-wrap;text-decoration:none;min-width:0;max-width:100%%}
+del,ins{border-radius:.4rem;padding:.1rem .55rem .1rem 1.4rem;position:relative}
+del{background:var(--del-bg);color:var(--del)}
+ins{background:var(--ins-bg);color:var(--ins)}
+del .key,ins .key,del .none,ins .none,del .cut,ins .cut{color:inherit}
+b{font-weight:600}
+.sign{user-select:none;font-weight:700;position:absolute;left:.5rem}
+del>.tree,ins>.tree{border-left:0;padding-left:0}
+.same{color:var(--soft)}
+.tree{border-left:1px solid var(--line);padding-left:.8rem;min-width:0;white-space:normal}
+.tree>li{padding:.12rem 0}
+.tree>li>.pair{display:inline-flex;vertical-align:top}
+ol.tree>li::before{content:"\2022\a0"}
+del .tree,ins .tree{border-color:currentColor}
+footer{font-size:.8rem}
+.empty{background:var(--card);border:1px dashed var(--line);border-radius:.75rem;padding:2rem;text-align:center;color:var(--soft);margin-top:2rem}
+.end{padding:1.5rem 0 3rem}
+@media(max-width:34rem){.columns>li{grid-template-columns:minmax(0,1fr)}h1{font-size:1.3rem}main,.top>div{padding:0 .8rem}.timeline{padding-left:1rem;margin-left:.2rem}.entry{padding:.75rem .8rem .6rem}.entry::before{left:-1.55rem}.when{margin-left:0}}
+@media print{:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--ins:#0b5d2c;--del:#9b1420;--upd:#7d4500;--accent:#333;--shadow:none}
+body{font-size:10pt}.entry{break-inside:avoid}.top{border-top:0}del,ins,.action,.why>div{border:1px solid currentColor}del{text-decoration:line-through}}
+</style>
+</head>
+<body>
+<div class="top"><div>
+<h1>%2$s</h1>
+%3$s
+</div></div>
+<main>
+%4$s
+<footer class="end">Made by audit_log from the log of database <bdi>%5$s</bdi>, %6$s UTC. All times are UTC.</footer>
+</main>
+</body>
+</html>
+$html$, $1, $2, $3, $4, audit_log._html(current_database()), to_char(clock_timestamp(), 'YYYY-MM-DD HH24:MI:SS'))
+    $page$;
+COMMENT ON FUNCTION audit_log._html_page(text, text, text, text) IS 'a page of HTML';
+
+/* reports are for whom grant_read() lets use the views */
+CREATE FUNCTION audit_log._check_reader(caller oid, max_rows integer) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF NOT has_table_privilege(caller, 'audit_log.audit_logs', 'SELECT') THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+                MESSAGE = 'permission denied for the log',
+                HINT = 'audit_log.grant_read() lets a role use it.';
+        END IF;
+        IF max_rows IS NULL OR max_rows < 1 THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_rows must be at least 1';
+        END IF;
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._check_reader(oid, integer) IS 'refuses who may not use the views of the log';
+
+/*
+ * The changes of a record, through changes of its key: from the key it bears
+ * now, or bore last, back to the first.  With how many there are.
+ */
+CREATE FUNCTION audit_log._record_changes(table_id integer, record_id text, max_rows integer,
+        OUT ids bigint[], OUT keys text[], OUT key text, OUT number bigint) RETURNS record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+    #variable_conflict use_column
+    DECLARE
+        all_ids bigint[] := '{}';
+        found_ids bigint[];
+        bearer text;
+        before bigint := 9223372036854775807;
+        since bigint;
+        step integer := 0;
+    BEGIN
+        key := _record_changes.record_id;
+        -- who bears the key later on, if it was given up
+        LOOP
+            SELECT c.record_id, c.id INTO bearer, since FROM audit_log.change c
+             WHERE c.old_record_id = key AND c.table_id = _record_changes.table_id
+               AND c.id > coalesce((SELECT max(l.id) FROM audit_log.change l WHERE l.record_id = key AND l.table_id = _record_changes.table_id), 0)
+             ORDER BY c.id DESC LIMIT 1;
+            step := step + 1;
+            EXIT WHEN NOT FOUND OR step > 1000;
+            key := bearer;
+        END LOOP;
+        bearer := key;
+        keys := '{}';
+        step := 0;
+        LOOP
+            SELECT c.id INTO since FROM audit_log.change c
+             WHERE c.record_id = bearer AND c.table_id = _record_changes.table_id AND c.old_record_id IS NOT NULL AND c.id < before
+             ORDER BY c.id DESC LIMIT 1;
+            SELECT array_agg(c.id) INTO found_ids FROM audit_log.change c
+             WHERE c.record_id = bearer AND c.table_id = _record_changes.table_id AND c.id < before AND c.id >= coalesce(since, 0);
+            all_ids := all_ids || found_ids;
+            keys := keys || bearer;
+            step := step + 1;
+            EXIT WHEN since IS NULL OR step > 1000;
+            SELECT c.old_record_id INTO bearer FROM audit_log.change c WHERE c.id = since AND c.record_id = bearer AND c.table_id = _record_changes.table_id;
+            before := since;
+        END LOOP;
+        number := coalesce(cardinality(all_ids), 0);
+        ids := ARRAY(SELECT i FROM unnest(all_ids) i ORDER BY i DESC LIMIT max_rows);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._record_changes(integer, text, integer) IS 'the newest changes of a record, through changes of its key';
+
+CREATE FUNCTION audit_log._of_record(ids bigint[], keys text[], table_id integer) RETURNS SETOF audit_log.change
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        -- by the index on records: ids have none
+        SELECT c.* FROM unnest($2) k CROSS JOIN LATERAL (SELECT * FROM audit_log.change h WHERE h.record_id = k AND h.table_id = $3) c
+         WHERE c.id = ANY ($1)
+    $$;
+COMMENT ON FUNCTION audit_log._of_record(bigint[], text[], integer) IS 'changes of a record by their ids, found by its keys';
+
+CREATE FUNCTION audit_log._tables_seen(role oid) RETURNS SETOF audit_log.tracked_table
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT t.* FROM audit_log.tracked_table t
+          LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
+                 ON t.dropped_at IS NULL AND n.nspname = t.table_schema AND r.relname = t.table_name
+         WHERE CASE WHEN r.oid IS NULL THEN audit_log._is_keeper($1) ELSE audit_log._may_read(r.oid::regclass, $1) END
+    $$;
+COMMENT ON FUNCTION audit_log._tables_seen(oid) IS 'the tracked tables whose log a role may see';
+
+CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, max_rows integer) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    DECLARE
+        tracked record;
+        found_ids record;
+        facts record;
+        row record;
+        body text := '';
+        parts text[] := '{}';
+        day text;
+        note text := '';
+        name text;
+    BEGIN
+        PERFORM audit_log._check_reader(caller, max_rows);
+        IF target IS NULL OR record_id IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'table_name and record_id must not be NULL',
+                HINT = 'The changes of one transaction are reported by audit_log.report_transaction().';
+        END IF;
+        PERFORM audit_log._check_readable(caller, target);
+        SELECT t.id, t.table_schema, t.table_name INTO tracked FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('table %s is not audited', target),
+                HINT = 'Run audit_log.enable() on it.';
+        END IF;
+        SELECT * INTO found_ids FROM audit_log._record_changes(tracked.id, record_id, max_rows);
+        name := audit_log._html(CASE tracked.table_schema WHEN 'public' THEN '' ELSE tracked.table_schema || '.' END || tracked.table_name);
+
+        FOR row IN
+            SELECT ROW(c.id, c.timestamp, t.user_id, c.action_type::text, tracked.table_schema, tracked.table_name, c.record_id, c.changes,
+                       c.transaction_id, c.command, c.old_record_id, target, t.db_user, t.db_role, t.application_name, t.client_addr,
+                       t.context, t.undoes)::audit_log.audit_logs AS change, c.timestamp
+              FROM audit_log._of_record(found_ids.ids, found_ids.keys, tracked.id) c
+              JOIN audit_log.transaction t ON t.id = c.transaction_id
+             ORDER BY max(c.id) OVER (PARTITION BY t.xid) DESC, c.command DESC, c.id DESC
+        LOOP
+            IF day IS DISTINCT FROM to_char(row.timestamp, 'YYYY-MM-DD') THEN
+                parts := parts || format('%s<h2><time datetime="%s">%s</time></h2><section class="timeline">', CASE WHEN day IS NULL THEN '' ELSE '</section>' END,
+                    to_char(row.timestamp, 'YYYY-MM-DD'), to_char(row.timestamp, 'FMDay, FMDD FMMonth YYYY'));
+                day := to_char(row.timestamp, 'YYYY-MM-DD');
+            END IF;
+            parts := parts || audit_log._html_entry(row.change, NULL, true);
+        END LOOP;
+        body := CASE WHEN day IS NULL THEN '<p class="empty">Nothing is known of this record.</p>' ELSE array_to_string(parts, E'\n') || '</section>' END;
+
+        SELECT min(c.timestamp) AS first, max(c.timestamp) AS last, count(DISTINCT t.user_id) AS users,
+               string_agg(DISTINCT t.user_id, ', ') AS names INTO facts
+          FROM audit_log._of_record(found_ids.ids, found_ids.keys, tracked.id) c JOIN audit_log.transaction t ON t.id = c.transaction_id;
+        IF found_ids.number > max_rows THEN
+            note := format('<p class="note">The newest %s of %s changes are shown.</p>', max_rows, found_ids.number);
+        END IF;
+        RETURN audit_log._html_page(
+            format('%s %s', name, audit_log._html(record_id)),
+            format('<span class="soft">%s</span> <bdi>%s</bdi>', name, audit_log._html(found_ids.key)),
+            CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div></dl>',
+                found_ids.number,
+                CASE WHEN facts.users > 0 THEN format('<div><dt>%s</dt><dd><bdi>%s</bdi></dd></div>', CASE facts.users WHEN 1 THEN 'User' ELSE facts.users || ' users' END,
+                    audit_log._html(left(facts.names, 200) || CASE WHEN length(facts.names) > 200 THEN ' ...' ELSE '' END)) ELSE '' END,
+                CASE WHEN found_ids.key <> record_id THEN format('<div><dt>Asked for</dt><dd><bdi>%s</bdi></dd></div>', audit_log._html(record_id)) ELSE '' END,
+                CASE WHEN found_ids.number > max_rows THEN 'First shown' ELSE 'First' END, to_char(facts.first, 'YYYY-MM-DD HH24:MI'), to_char(facts.last, 'YYYY-MM-DD HH24:MI')) END || note,
+            body);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._report(oid, regclass, text, integer) IS 'report(), with the caller''s role';
+CREATE FUNCTION audit_log.report(table_name regclass, record_id text, max_rows integer DEFAULT 200) RETURNS text
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.report(regclass, text, integer) IS
+    'the history of a record as a page of HTML, newest change first; rights as for the views';
+
+CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint, max_rows integer) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    #variable_conflict use_variable
+    DECLARE
+        about audit_log.transaction;
+        row record;
+        parts text[] := '{}';
+        tables text := '';
+        number bigint := 0;
+        others text;
+        note text := '';
+        head audit_log.audit_logs;
+    BEGIN
+        PERFORM audit_log._check_reader(caller, max_rows);
+        SELECT * INTO about FROM audit_log.transaction t WHERE t.id = transaction_id;
+        FOR row IN
+            SELECT k.table_schema, k.table_name, count(*) AS changes
+              FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id JOIN audit_log.tracked_table k ON k.id = c.table_id
+             WHERE c.transaction_id = transaction_id GROUP BY k.id ORDER BY count(*) DESC, 1, 2
+        LOOP
+            number := number + row.changes;
+            tables := tables || format('<div><dt>%s</dt><dd>%s</dd></div>',
+                audit_log._html(CASE row.table_schema WHEN 'public' THEN '' ELSE row.table_schema || '.' END || row.table_name), row.changes);
+        END LOOP;
+        IF number = 0 THEN
+            RAISE EXCEPTION USING ERRCODE = 'no_data_found',
+                MESSAGE = format('there is no transaction %s with changes that the caller may see', transaction_id),
+                HINT = coalesce((SELECT format('%s is an xid: its changes are those of transaction %s.', transaction_id, string_agg(t.id::text, ', ' ORDER BY t.id))
+                                   FROM audit_log.transaction t WHERE t.xid::text = transaction_id::text
+                                    AND EXISTS (SELECT FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id
+                                                 WHERE c.transaction_id = t.id)),
+                                'audit_log.transactions lists them.');
+        END IF;
+
+        FOR row IN
+            SELECT ROW(c.id, c.timestamp, about.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id, c.changes,
+                       c.transaction_id, c.command, c.old_record_id, NULL::regclass, about.db_user, about.db_role, about.application_name,
+                       about.client_addr, about.context, about.undoes)::audit_log.audit_logs AS change
+              FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id JOIN audit_log.tracked_table k ON k.id = c.table_id
+             WHERE c.transaction_id = transaction_id ORDER BY c.command DESC, c.id DESC LIMIT max_rows
+        LOOP
+            head := row.change;
+            parts := audit_log._html_entry(row.change,
+                format('%s <bdi>%s</bdi>', audit_log._html(CASE (row.change).table_schema WHEN 'public' THEN '' ELSE (row.change).table_schema || '.' END
+                       || (row.change).table_name), coalesce(audit_log._html((row.change).record_id), '')), false) || parts;
+        END LOOP;
+        IF number > max_rows THEN
+            note := format('<p class="note">The newest %s of %s changes are shown.</p>', max_rows, number);
+        END IF;
+        SELECT string_agg(t.id::text, ', ' ORDER BY t.id) INTO others FROM audit_log.transaction t
+         WHERE t.xid = about.xid AND t.id BETWEEN about.id - 1000 AND about.id + 1000 AND t.id <> about.id AND t.started_at = about.started_at
+           AND EXISTS (SELECT FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id WHERE c.transaction_id = t.id);
+        RETURN audit_log._html_page(
+            format('Transaction %s', transaction_id),
+            format('<span class="soft">Transaction</span> %s', transaction_id),
+            format('<p class="who">%s</p>%s%s<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>Time</dt><dd><time datetime="%s">%s</time></dd></div>%s</dl>%s',
+                audit_log._html_who(head), coalesce(audit_log._html_context(about.context), ''),
+                CASE WHEN about.undoes IS NOT NULL THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html(about.undoes::text)) ELSE '' END,
+                number, tables, to_char(about.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(about.timestamp, 'YYYY-MM-DD HH24:MI:SS'),
+                coalesce('<div><dt>Same database transaction</dt><dd>' || others || '</dd></div>', ''), note),
+            '<h2>What was changed</h2><section class="timeline">' || array_to_string(parts, E'\n') || '</section>');
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._report_transaction(oid, bigint, integer) IS 'report_transaction(), with the caller''s role';
+CREATE FUNCTION audit_log.report_transaction(transaction_id bigint, max_rows integer DEFAULT 500) RETURNS text
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
+COMMENT ON FUNCTION audit_log.report_transaction(bigint, integer) IS
+    'the changes of a transaction as a page of HTML, in their order; rights as for the views';
+
 /* ------------------------------------------- rights of outbox and reports */
 
 DO $$
@@ -678,7 +1164,8 @@ DECLARE
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e WHERE e.extname = 'audit_log');
     made text[] := ARRAY['_next_xid', '_record_restore', 'on_restore', '_note_restore', 'note_restore', '_make_xid_index', '_outbox_snapshot',
         '_create_consumer', 'create_consumer', '_drop_consumer', 'drop_consumer', '_lock_consumer', '_begin_batch', '_end_batch',
-        '_batch_transactions', '_batch_changes', '_waypoints', '_poll', 'poll', '_ack', 'ack', '_consumers', 'consumers'];
+        '_batch_transactions', '_batch_changes', '_waypoints', '_poll', 'poll', '_ack', 'ack', '_consumers', 'consumers', '_html', '_html_value', '_html_delta', '_html_changes', '_html_context', '_html_entry', '_html_who',
+        '_html_page', '_check_reader', '_record_changes', '_of_record', '_tables_seen', '_report', 'report', '_report_transaction', 'report_transaction'];
 BEGIN
     FOR object IN
         SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure AS name FROM pg_catalog.pg_proc p
@@ -709,7 +1196,8 @@ END
 $$;
 
 /* these look at the caller's rights themselves */
-GRANT EXECUTE ON FUNCTION audit_log.poll(text, integer), audit_log.ack(text, bigint), audit_log.consumers() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION audit_log.poll(text, integer), audit_log.ack(text, bigint), audit_log.consumers(),
+    audit_log.report(regclass, text, integer), audit_log.report_transaction(bigint, integer) TO PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('audit_log.consumer', '');
 SELECT pg_catalog.pg_extension_config_dump('audit_log.restored', '');
