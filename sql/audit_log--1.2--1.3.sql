@@ -962,6 +962,7 @@ CREATE FUNCTION audit_log._record_changes(table_id integer, record_id text, max_
         bearer text;
         before bigint := 9223372036854775807;
         since bigint;
+        gone bigint;
         step integer := 0;
     BEGIN
         key := _record_changes.record_id;
@@ -982,8 +983,15 @@ CREATE FUNCTION audit_log._record_changes(table_id integer, record_id text, max_
             SELECT c.id INTO since FROM audit_log.change c
              WHERE c.record_id = bearer AND c.table_id = _record_changes.table_id AND c.old_record_id IS NOT NULL AND c.id < before
              ORDER BY c.id DESC LIMIT 1;
+            -- what bore the key before it was given up is another record
+            SELECT max(c.id) INTO gone FROM audit_log.change c
+             WHERE c.old_record_id = bearer AND c.table_id = _record_changes.table_id AND c.id < before;
+            IF gone > since THEN
+                since := NULL;
+            END IF;
             SELECT array_agg(c.id) INTO found_ids FROM audit_log.change c
-             WHERE c.record_id = bearer AND c.table_id = _record_changes.table_id AND c.id < before AND c.id >= coalesce(since, 0);
+             WHERE c.record_id = bearer AND c.table_id = _record_changes.table_id AND c.id < before
+               AND c.id >= coalesce(since, 0) AND c.id > CASE WHEN since IS NULL THEN coalesce(gone, 0) ELSE 0 END;
             all_ids := all_ids || found_ids;
             keys := keys || bearer;
             step := step + 1;
@@ -1100,6 +1108,9 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
         head audit_log.audit_logs;
     BEGIN
         PERFORM audit_log._check_reader(caller, max_rows);
+        IF transaction_id IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'transaction_id must not be NULL';
+        END IF;
         SELECT * INTO about FROM audit_log.transaction t WHERE t.id = transaction_id;
         FOR row IN
             SELECT k.table_schema, k.table_name, count(*) AS changes
@@ -1116,7 +1127,8 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
                 HINT = coalesce((SELECT format('%s is an xid: its changes are those of transaction %s.', transaction_id, string_agg(t.id::text, ', ' ORDER BY t.id))
                                    FROM audit_log.transaction t WHERE t.xid::text = transaction_id::text
                                     AND EXISTS (SELECT FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id
-                                                 WHERE c.transaction_id = t.id)),
+                                                 WHERE c.transaction_id = t.id)
+                                 HAVING count(*) > 0),
                                 'audit_log.transactions lists them.');
         END IF;
 
