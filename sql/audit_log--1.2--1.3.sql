@@ -906,6 +906,7 @@ del>.tree,ins>.tree{border-left:0;padding-left:0}
 .tree>li{padding:.12rem 0}
 .tree>li>.pair{display:inline-flex;vertical-align:top}
 ol.tree>li::before{content:"\2022\a0"}
+.tree>li>.key::after,.why .key::after{content:":"}
 del .tree,ins .tree{border-color:currentColor}
 footer{font-size:.8rem}
 .empty{background:var(--card);border:1px dashed var(--line);border-radius:.75rem;padding:2rem;text-align:center;color:var(--soft);margin-top:2rem}
