@@ -115,27 +115,40 @@ COMMENT ON FUNCTION audit_log._record_restore() IS 'notes that the rows of audit
 CREATE FUNCTION audit_log.on_restore() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_restore';
 COMMENT ON FUNCTION audit_log.on_restore() IS 'notes that rows of audit_log.transaction come from a dump; for AFTER INSERT … FOR EACH STATEMENT';
-CREATE TRIGGER audit_log_restored AFTER INSERT ON audit_log.transaction
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_log.on_restore();
-ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
 
-CREATE FUNCTION audit_log._note_restore(caller oid) RETURNS void
+CREATE FUNCTION audit_log._make_restore_trigger() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = caller) THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-                MESSAGE = 'only a superuser may say that the log was restored';
+        IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'audit_log.transaction'::regclass AND t.tgname = 'audit_log_restored') THEN
+            CREATE TRIGGER audit_log_restored AFTER INSERT ON audit_log.transaction
+                FOR EACH STATEMENT EXECUTE FUNCTION audit_log.on_restore();
+            ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
         END IF;
-        ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
-        PERFORM audit_log._record_restore();
     END
     $$;
-COMMENT ON FUNCTION audit_log._note_restore(oid) IS 'note_restore(), with the caller''s role';
-CREATE FUNCTION audit_log.note_restore() RETURNS void
-    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
-COMMENT ON FUNCTION audit_log.note_restore() IS
-    'tells the outbox that the log up to here came from a dump (superusers only): to be called after a restore with --disable-triggers, before anything is changed; other restores are noticed';
+COMMENT ON FUNCTION audit_log._make_restore_trigger() IS 'makes the trigger that notes a restore if it is missing';
+
+/*
+ * The guard of one of the log's tables, for the scripts and for repair().  A
+ * restore with --disable-triggers has gone past the trigger above, too, and has
+ * left it as it leaves the guards.
+ */
+CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        EXECUTE format('CREATE OR REPLACE TRIGGER audit_log_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+            'FOR EACH STATEMENT EXECUTE FUNCTION audit_log.guard()', target);
+        EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER audit_log_guard', target);
+        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgrelid = 'audit_log.transaction'::regclass
+                      AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
+            ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
+            PERFORM audit_log._record_restore();
+        END IF;
+    END
+    $$;
+SELECT audit_log._add_guard('audit_log.consumer'), audit_log._add_guard('audit_log.restored');
 
 /* transactions are sought by xid: only where there is a consumer does that cost anything */
 CREATE FUNCTION audit_log._make_xid_index() RETURNS void
@@ -189,6 +202,7 @@ CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regro
                 MESSAGE = format('consumer %L exists already', consumer),
                 HINT = 'Run audit_log.drop_consumer() first, if it shall begin anew.';
         END IF;
+        PERFORM audit_log._make_restore_trigger();
         PERFORM audit_log._make_xid_index();
         start.place := -1;
         start.command := 2147483647;
@@ -486,11 +500,11 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         me := row.me;
         version := row.place;
         role := row.role;
-        IF (SELECT t.tgenabled <> 'A' FROM pg_trigger t WHERE t.tgrelid = 'audit_log.transaction'::regclass AND t.tgname = 'audit_log_restored') THEN
+        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'audit_log.transaction'::regclass AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = 'the log may have been restored past trigger audit_log_restored',
                 DETAIL = 'It is not ALWAYS enabled any more, as after a restore with --disable-triggers.',
-                HINT = 'Run audit_log.note_restore() as a superuser.';
+                HINT = 'Run audit_log.repair(), before anything is changed.';
         END IF;
         PERFORM audit_log._make_xid_index();
         visible := ARRAY(SELECT t.id FROM audit_log._tables_seen(role) t);
@@ -1175,7 +1189,7 @@ DECLARE
     object record;
     owner name := (SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c WHERE c.oid = 'audit_log.change'::pg_catalog.regclass);
     installer name := (SELECT pg_catalog.pg_get_userbyid(e.extowner) FROM pg_catalog.pg_extension e WHERE e.extname = 'audit_log');
-    made text[] := ARRAY['_next_xid', '_record_restore', 'on_restore', '_note_restore', 'note_restore', '_make_xid_index', '_outbox_snapshot',
+    made text[] := ARRAY['_next_xid', '_record_restore', 'on_restore', '_make_restore_trigger', '_add_guard', '_make_xid_index', '_outbox_snapshot',
         '_create_consumer', 'create_consumer', '_drop_consumer', 'drop_consumer', '_lock_consumer', '_begin_batch', '_end_batch',
         '_batch_transactions', '_batch_changes', '_waypoints', '_poll', 'poll', '_ack', 'ack', '_consumers', 'consumers', '_html', '_html_value', '_html_delta', '_html_changes', '_html_context', '_html_entry', '_html_who',
         '_html_page', '_check_reader', '_record_changes', '_of_record', '_tables_seen', '_report', 'report', '_report_transaction', 'report_transaction'];
@@ -1214,3 +1228,17 @@ GRANT EXECUTE ON FUNCTION audit_log.poll(text, integer), audit_log.ack(text, big
 
 SELECT pg_catalog.pg_extension_config_dump('audit_log.consumer', '');
 SELECT pg_catalog.pg_extension_config_dump('audit_log.restored', '');
+
+/*
+ * A lock that writers hold is not waited for: an update must not stop them.  Then
+ * the first create_consumer() makes the trigger.  A restore's CREATE EXTENSION
+ * finds no writer.
+ */
+DO $$
+BEGIN
+    LOCK TABLE audit_log.transaction IN SHARE ROW EXCLUSIVE MODE NOWAIT;
+    PERFORM audit_log._make_restore_trigger();
+EXCEPTION WHEN lock_not_available THEN
+    RAISE DEBUG 'audit_log: trigger audit_log_restored is made with the first consumer';
+END
+$$;
