@@ -144,6 +144,8 @@ CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
         IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgrelid = 'audit_log.transaction'::regclass
                       AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
             ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
+            ALTER TABLE audit_log.consumer ENABLE ALWAYS TRIGGER audit_log_guard;
+            ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard;
             PERFORM audit_log._record_restore();
         END IF;
     END
