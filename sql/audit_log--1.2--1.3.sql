@@ -491,6 +491,8 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         part jsonb;
         by_parts boolean;
         charted boolean := false;
+        fresh boolean;
+        by_now boolean;
         row record;
         gave bigint;
         last_id bigint;
@@ -512,111 +514,116 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         visible := ARRAY(SELECT t.id FROM audit_log._tables_seen(role) t);
 
         cur := me.acked;
-        IF cur.batch IS NULL THEN
-            cur := audit_log._begin_batch(cur);
-        END IF;
-        begun := cur;
         LOOP
-            IF cur.inside IS NOT NULL AND wanted > 0 THEN
-                -- the rest of one transaction, or as much of it
-                part := NULL;
-                by_parts := coalesce(me.waypoints ->> 'xid' = cur.inside::text, false);
-                IF by_parts THEN
-                    SELECT p INTO part FROM jsonb_array_elements(me.waypoints -> 'parts') WITH ORDINALITY w (p, n)
-                     WHERE ((p ->> 0)::bigint, (p ->> 1)::bigint) > (cur.command, cur.change) ORDER BY w.n LIMIT 1;
+            fresh := cur.batch IS NULL;
+            IF fresh THEN
+                cur := audit_log._begin_batch(cur);
+            END IF;
+            begun := cur;
+            LOOP
+                IF cur.inside IS NOT NULL AND wanted > 0 THEN
+                    -- the rest of one transaction, or as much of it
+                    part := NULL;
+                    by_parts := coalesce(me.waypoints ->> 'xid' = cur.inside::text, false);
+                    IF by_parts THEN
+                        SELECT p INTO part FROM jsonb_array_elements(me.waypoints -> 'parts') WITH ORDINALITY w (p, n)
+                         WHERE ((p ->> 0)::bigint, (p ->> 1)::bigint) > (cur.command, cur.change) ORDER BY w.n LIMIT 1;
+                    END IF;
+                    gave := 0;
+                    FOR row IN SELECT * FROM audit_log._batch_changes(cur, ARRAY[cur.inside], ARRAY[cur.place], visible,
+                                                                      (part ->> 2)::bigint, (part ->> 3)::bigint, wanted) b
+                                WHERE part IS NOT NULL AND ((b.change).command, (b.change).id) <= ((part ->> 0)::bigint, (part ->> 1)::bigint)
+                                   OR NOT by_parts LOOP
+                        RETURN NEXT row.change;
+                        gave := gave + 1;
+                        cur.command := (row.change).command;
+                        cur.change := (row.change).id;
+                    END LOOP;
+                    last_id := CASE WHEN gave > 0 THEN cur.change ELSE last_id END;
+                    wanted := wanted - gave;
+                    IF wanted > 0 THEN
+                        IF part IS NOT NULL THEN
+                            cur.command := part ->> 0;
+                            cur.change := part ->> 1;
+                        ELSE
+                            cur.inside := NULL;
+                            cur.command := 2147483647;
+                            cur.change := 9223372036854775807;
+                        END IF;
+                    END IF;
+                    CONTINUE;
+                END IF;
+                EXIT WHEN wanted = 0 OR cur.place >= cur.last_change;
+
+                -- which transactions are next: by their xids where all are few, else range by range
+                IF cur.last_change - cur.done_change <= width THEN
+                    sought := 'xids';
+                    up_to := cur.last_change;
+                ELSIF cur.place < cur.done_change THEN
+                    sought := 'running';
+                    up_to := cur.done_change;
+                ELSE
+                    sought := 'ids';
+                    up_to := least(cur.place + width, cur.last_change);
+                END IF;
+                SELECT array_agg(l.xid ORDER BY l.place) FILTER (WHERE l.fits) AS xids,
+                       array_agg(l.place ORDER BY l.place) FILTER (WHERE l.fits) AS places,
+                       sum(l.changes) FILTER (WHERE l.fits) AS changes, count(*) AS number,
+                       (array_agg(l.xid ORDER BY l.place))[1] AS first_xid, min(l.place) AS first_place
+                  INTO list
+                  FROM (SELECT b.*, b.before < wanted AND NOT bool_or(b.too_large) OVER (ORDER BY b.place) AS fits
+                          FROM (SELECT a.*, a.changes > large AND a.before + a.changes > wanted AS too_large
+                                  FROM (SELECT t.*, sum(t.changes) OVER (ORDER BY t.place) - t.changes AS before
+                                          FROM audit_log._batch_transactions(cur, up_to, sought, visible) t) a) b) l;
+                IF list.number = 0 THEN
+                    -- ids that nothing bears are passed over
+                    IF sought = 'ids' AND NOT EXISTS (SELECT FROM audit_log.change h WHERE h.id > cur.place AND h.id <= up_to) THEN
+                        up_to := greatest(up_to, least(cur.last_change, coalesce(
+                            (SELECT min(x.block) FROM audit_log.tracked_table t
+                              CROSS JOIN LATERAL (SELECT h.id >> 8 AS block FROM audit_log.change h
+                                                   WHERE h.table_id = t.id AND h.id >> 8 >= up_to >> 8
+                                                   ORDER BY h.id >> 8 LIMIT 1) x) * 256 - 1, cur.last_change)));
+                    END IF;
+                    cur.place := up_to;
+                    CONTINUE;
+                END IF;
+                IF list.xids IS NULL THEN
+                    cur.place := list.first_place;
+                    cur.command := -2147483648;
+                    cur.change := 0;
+                    cur.inside := list.first_xid;
+                    IF me.waypoints ->> 'xid' IS DISTINCT FROM cur.inside::text THEN
+                        me.waypoints := audit_log._waypoints(cur, cur.inside);
+                        charted := true;
+                    END IF;
+                    CONTINUE;
                 END IF;
                 gave := 0;
-                FOR row IN SELECT * FROM audit_log._batch_changes(cur, ARRAY[cur.inside], ARRAY[cur.place], visible,
-                                                                  (part ->> 2)::bigint, (part ->> 3)::bigint, wanted) b
-                            WHERE part IS NOT NULL AND ((b.change).command, (b.change).id) <= ((part ->> 0)::bigint, (part ->> 1)::bigint)
-                               OR NOT by_parts LOOP
+                FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
                     RETURN NEXT row.change;
                     gave := gave + 1;
+                END LOOP;
+                last_id := CASE WHEN gave > 0 THEN (row.change).id ELSE last_id END;
+                wanted := wanted - gave;
+                IF wanted = 0 AND gave < list.changes THEN
+                    cur.place := row.place;
                     cur.command := (row.change).command;
                     cur.change := (row.change).id;
-                END LOOP;
-                last_id := CASE WHEN gave > 0 THEN cur.change ELSE last_id END;
-                wanted := wanted - gave;
-                IF wanted > 0 THEN
-                    IF part IS NOT NULL THEN
-                        cur.command := part ->> 0;
-                        cur.change := part ->> 1;
-                    ELSE
-                        cur.inside := NULL;
-                        cur.command := 2147483647;
-                        cur.change := 9223372036854775807;
-                    END IF;
+                    cur.inside := row.xid;
+                ELSE
+                    cur.place := CASE WHEN cardinality(list.xids) = list.number THEN up_to
+                                      ELSE list.places[cardinality(list.places)] END;
+                    cur.command := 2147483647;
+                    cur.change := 9223372036854775807;
                 END IF;
-                CONTINUE;
-            END IF;
-            EXIT WHEN wanted = 0 OR cur.place >= cur.last_change;
-
-            -- which transactions are next: by their xids where all are few, else range by range
-            IF cur.last_change - cur.done_change <= width THEN
-                sought := 'xids';
-                up_to := cur.last_change;
-            ELSIF cur.place < cur.done_change THEN
-                sought := 'running';
-                up_to := cur.done_change;
-            ELSE
-                sought := 'ids';
-                up_to := least(cur.place + width, cur.last_change);
-            END IF;
-            SELECT array_agg(l.xid ORDER BY l.place) FILTER (WHERE l.fits) AS xids,
-                   array_agg(l.place ORDER BY l.place) FILTER (WHERE l.fits) AS places,
-                   sum(l.changes) FILTER (WHERE l.fits) AS changes, count(*) AS number,
-                   (array_agg(l.xid ORDER BY l.place))[1] AS first_xid, min(l.place) AS first_place
-              INTO list
-              FROM (SELECT b.*, b.before < wanted AND NOT bool_or(b.too_large) OVER (ORDER BY b.place) AS fits
-                      FROM (SELECT a.*, a.changes > large AND a.before + a.changes > wanted AS too_large
-                              FROM (SELECT t.*, sum(t.changes) OVER (ORDER BY t.place) - t.changes AS before
-                                      FROM audit_log._batch_transactions(cur, up_to, sought, visible) t) a) b) l;
-            IF list.number = 0 THEN
-                -- ids that nothing bears are passed over
-                IF sought = 'ids' AND NOT EXISTS (SELECT FROM audit_log.change h WHERE h.id > cur.place AND h.id <= up_to) THEN
-                    up_to := greatest(up_to, least(cur.last_change, coalesce(
-                        (SELECT min(x.block) FROM audit_log.tracked_table t
-                          CROSS JOIN LATERAL (SELECT h.id >> 8 AS block FROM audit_log.change h
-                                               WHERE h.table_id = t.id AND h.id >> 8 >= up_to >> 8
-                                               ORDER BY h.id >> 8 LIMIT 1) x) * 256 - 1, cur.last_change)));
-                END IF;
-                cur.place := up_to;
-                CONTINUE;
-            END IF;
-            IF list.xids IS NULL THEN
-                cur.place := list.first_place;
-                cur.command := -2147483648;
-                cur.change := 0;
-                cur.inside := list.first_xid;
-                IF me.waypoints ->> 'xid' IS DISTINCT FROM cur.inside::text THEN
-                    me.waypoints := audit_log._waypoints(cur, cur.inside);
-                    charted := true;
-                END IF;
-                CONTINUE;
-            END IF;
-            gave := 0;
-            FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
-                RETURN NEXT row.change;
-                gave := gave + 1;
             END LOOP;
-            last_id := CASE WHEN gave > 0 THEN (row.change).id ELSE last_id END;
-            wanted := wanted - gave;
-            IF wanted = 0 AND gave < list.changes THEN
-                cur.place := row.place;
-                cur.command := (row.change).command;
-                cur.change := (row.change).id;
-                cur.inside := row.xid;
-            ELSE
-                cur.place := CASE WHEN cardinality(list.xids) = list.number THEN up_to
-                                  ELSE list.places[cardinality(list.places)] END;
-                cur.command := 2147483647;
-                cur.change := 9223372036854775807;
-            END IF;
-        END LOOP;
 
-        IF cur.inside IS NULL AND cur.place >= cur.last_change THEN
+            EXIT WHEN cur.inside IS NOT NULL OR cur.place < cur.last_change;
+            -- an empty answer means that there is nothing, not that a batch begun before ends here
+            by_now := cur.last_transaction IS NULL AND fresh;
             cur := audit_log._end_batch(cur);
-        END IF;
+            EXIT WHEN last_id IS NOT NULL OR by_now;
+        END LOOP;
         IF last_id IS NULL THEN
             -- nothing to acknowledge; nor is it worth a new row version to be a few xids further
             IF (me.acked).batch IS NOT NULL OR cur.era <> (me.acked).era OR cur.done_change - (me.acked).done_change > 1000
