@@ -761,11 +761,17 @@ CREATE FUNCTION audit_log._html_delta(name text, delta jsonb, depth integer DEFA
     DECLARE
         item record;
         items text := '';
+        n integer := 0;
         before text;
         after text;
     BEGIN
         IF jsonb_typeof(delta) = 'object' AND depth <= 12 THEN
             FOR item IN SELECT e.key, e.value FROM jsonb_each(delta) e LOOP
+                n := n + 1;
+                IF n > 200 THEN
+                    items := items || '<li class="cut">&hellip; and more</li>';
+                    EXIT;
+                END IF;
                 items := items || audit_log._html_delta(item.key, item.value, depth + 1);
             END LOOP;
             RETURN format('<li class="inside"><span class="key">%s</span><ul class="tree">%s</ul></li>', audit_log._html(name), items);
@@ -825,7 +831,7 @@ CREATE FUNCTION audit_log._html_context(context jsonb) RETURNS text
     AS $$
         SELECT CASE WHEN jsonb_typeof($1) = 'object' AND $1 <> '{}' THEN
                 (SELECT '<dl class="why">' || string_agg(format('<div><dt>%s</dt><dd>%s</dd></div>', audit_log._html(e.key), audit_log._html_value(e.value, 1)), '') || '</dl>'
-                   FROM jsonb_each($1) e)
+                   FROM (SELECT * FROM jsonb_each($1) LIMIT 50) e)
             ELSE '<div class="why">' || audit_log._html_value($1, 1) || '</div>' END
     $$;
 COMMENT ON FUNCTION audit_log._html_context(jsonb) IS 'a context within HTML';
