@@ -830,7 +830,8 @@ CREATE FUNCTION audit_log._html_context(context jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT CASE WHEN jsonb_typeof($1) = 'object' AND $1 <> '{}' THEN
-                (SELECT '<dl class="why">' || string_agg(format('<div><dt>%s</dt><dd>%s</dd></div>', audit_log._html(e.key), audit_log._html_value(e.value, 1)), '') || '</dl>'
+                (SELECT '<dl class="why">' || string_agg(format('<div><dt>%s</dt><dd>%s</dd></div>', audit_log._html(e.key), audit_log._html_value(e.value, 1)), '')
+                        || CASE WHEN (SELECT count(*) FROM jsonb_object_keys($1)) > 50 THEN '<div class="cut">&hellip; and more</div>' ELSE '' END || '</dl>'
                    FROM (SELECT * FROM jsonb_each($1) LIMIT 50) e)
             ELSE '<div class="why">' || audit_log._html_value($1, 1) || '</div>' END
     $$;
