@@ -25,10 +25,11 @@ REVOKE ALL ON audit_log.tracked_table FROM PUBLIC;
  * "done", that of the batch before, did not, both kept in the cursor.  The
  * order above is that of a batch, and the cursor's position is a place in it.
  *
- * Where a batch is large its transactions are sought piece by piece of the
- * change ids; where it is small, by their xids.  For that the cursor has, beside each
- * snapshot, an xid and a change id, taken in this order reversed: transactions
- * from that xid on have only higher change ids.
+ * Where a batch is large its transactions are sought range by range of the
+ * change ids; where it is small, by their xids.  For that there are, beside each
+ * snapshot, the last change id and then the next xid as they were when it was
+ * taken, looked up in this order: transactions from that xid on have only higher
+ * change ids.
  */
 CREATE TYPE audit_log.outbox_cursor AS (
     era bigint,                     -- transactions up to this id are done with
