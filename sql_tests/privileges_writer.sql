@@ -36,7 +36,7 @@ CREATE VIEW pw.call AS
                            WHEN 'bool' THEN 'true' WHEN 'bytea' THEN $$'\x00'::bytea$$
                            WHEN 'int4' THEN '1' WHEN 'int8' THEN '1::bigint' WHEN 'regtype' THEN $$'int4'::regtype$$
                            WHEN 'inet' THEN $$'10.0.0.1'::inet$$ WHEN 'xid8' THEN $$'1'::xid8$$
-                           ELSE format($$'{}'::%s$$, t.oid::regtype) END, ', ' ORDER BY a.n)
+                           ELSE format(CASE t.typtype WHEN 'c' THEN 'NULL::%s' ELSE $$'{}'::%s$$ END, t.oid::regtype) END, ', ' ORDER BY a.n)
                   FROM unnest(p.proargtypes) WITH ORDINALITY a (type, n) JOIN pg_type t ON t.oid = a.type)) AS sql
       FROM pg_proc p WHERE p.pronamespace = 'audit_log'::regnamespace;
 CREATE VIEW pw.touch AS

@@ -196,6 +196,7 @@ typedef struct AlSettings
 extern char *al_settings_user_id;
 extern char *al_settings_context;
 extern char *al_settings_user_id_source;
+extern bool al_settings_notify;
 
 extern void al_settings_init(void);
 extern const char *al_settings_version_column(const AlSettings *settings,
@@ -477,6 +478,7 @@ extern void al_session_fill_row(const char *user, Datum *values, bool *nulls);
 extern void al_session_row_written(int64 id, const char *user);
 extern int64 al_session_transaction_id(void);
 extern void al_session_force_new(void);
+extern bool al_session_has_row(void);
 extern bool al_session_is_highest(const char *user);
 extern void al_session_rise_above(const char *user, int64 id);
 extern void al_session_pass_id(int64 id);
@@ -1398,6 +1400,11 @@ extern void al_truncate_finish_all(void);
 extern void al_truncate_end_transaction(void);
 extern void al_truncate_commit_sub(SubTransactionId subid, SubTransactionId parent);
 extern void al_truncate_abort_sub(SubTransactionId subid);
+
+/*
+ * outbox.c
+ */
+extern void al_outbox_announce(void);
 
 /* -------------------------------------------------------------- layer 4.5 */
 

@@ -395,6 +395,9 @@ follow_transaction(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			finish_transaction();
+			al_outbox_announce();
+			break;
 		case XACT_EVENT_PRE_PREPARE:
 			finish_transaction();
 			break;

@@ -359,6 +359,13 @@ al_session_fill_row(const char *user, Datum *values, bool *nulls)
 		nulls[Anum_al_transaction_undoes - 1] = true;
 }
 
+/* Has this transaction written a row, and not taken it back? */
+bool
+al_session_has_row(void)
+{
+	return in_force != NULL;
+}
+
 /*
  * The id for the next row: the one given away before, else a new one.  It stays
  * given away until the row has been written.

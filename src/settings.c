@@ -23,6 +23,7 @@
 char	   *al_settings_user_id = NULL;
 char	   *al_settings_context = NULL;
 char	   *al_settings_user_id_source = NULL;
+bool		al_settings_notify = false;
 
 void
 al_settings_init(void)
@@ -44,6 +45,12 @@ al_settings_init(void)
 							   "Comma-separated: the setting's name, then one key a level. Without a key the setting's whole text is the user.",
 							   &al_settings_user_id_source, "request.jwt.claims, sub",
 							   PGC_SUSET, GUC_LIST_INPUT, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("audit_log.notify",
+							 "Announces committed changes by NOTIFY on channel audit_log.",
+							 "For the consumers of audit_log.poll(). A transaction that is prepared is not announced. While it is on, commits of tracked changes wait for each other.",
+							 &al_settings_notify, false,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("audit_log");
 }

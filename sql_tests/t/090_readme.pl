@@ -98,7 +98,7 @@ LOAD 'audit_log';
 SELECT name FROM pg_settings WHERE name ~ '^audit_log\.' ORDER BY 1
 END
 for my $relation (qw(audit_logs column_changes transactions tracked_tables visible_table transaction change
-	tracked_table table_state tracked_schema mask_secret mark marks cluster))
+	tracked_table table_state tracked_schema mask_secret mark marks cluster consumer restored))
 {
 	my ($part) = $readme =~ /^(`audit_log\.$relation`.*?)(?=^`audit_log\.|^#)/ms;
 	my @missing = grep { ($part // '') !~ /`$_`/ } split /\n/, $node->sql(

@@ -1,0 +1,70 @@
+/*
+ * outbox.c
+ *		What the outbox (audit_log.poll) needs of C: the announcement of commits,
+ *		the next transaction id, and the notice that rows came from a dump.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "commands/async.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "utils/xid8.h"
+
+#include "audit_log.h"
+
+#define AL_CHANNEL "audit_log"
+
+/*
+ * Called when the transaction is about to commit, its changes written.  Never
+ * before PREPARE TRANSACTION, which a queued notification makes fail: COMMIT
+ * PREPARED tells nobody.
+ */
+void
+al_outbox_announce(void)
+{
+	if (al_settings_notify && al_session_has_row())
+		Async_Notify(AL_CHANNEL, "");
+}
+
+/* audit_log._next_xid() RETURNS xid8: the id that the next transaction gets */
+PG_FUNCTION_INFO_V1(audit_log_next_xid);
+Datum
+audit_log_next_xid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FULLTRANSACTIONID(ReadNextFullTransactionId());
+}
+
+/*
+ * AFTER INSERT on audit_log.transaction, for each statement.  Capture writes
+ * past it (writer.c), so what comes here is a dump's COPY, or our own function
+ * that adopts the transactions of others.
+ */
+PG_FUNCTION_INFO_V1(audit_log_on_restore);
+Datum
+audit_log_on_restore(PG_FUNCTION_ARGS)
+{
+	AlOwn		saved;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", "audit_log.on_restore")));
+	if (al_own_active())
+		return PointerGetDatum(NULL);
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		SPI_connect();
+		if (SPI_execute("SELECT audit_log._record_restore()", false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not note that the log was restored");
+		SPI_finish();
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return PointerGetDatum(NULL);
+}
