@@ -597,8 +597,9 @@ CREATE FUNCTION audit_log._import_change(
         END IF;
         key := CASE WHEN target IS NULL THEN '{}' ELSE audit_log._key_columns(target) END;
 
-        -- consecutive changes of one transaction there belong to one here
-        origin := jsonb_strip_nulls(jsonb_build_object('source', source, 'transaction', source_transaction));
+        -- consecutive changes of one transaction there belong to one here; its xid is the one that
+        -- brings it, by which snapshots here know whether it is there
+        origin := jsonb_strip_nulls(jsonb_build_object('source', source, 'transaction', source_transaction, 'xid', xid::text));
         context := coalesce(CASE jsonb_typeof(context) WHEN 'object' THEN context ELSE jsonb_build_object('context', context) END, '{}')
                    || jsonb_build_object('imported', origin);
         transaction := nullif(current_setting('audit_log_import.transaction', true), '')::bigint;
@@ -607,7 +608,7 @@ CREATE FUNCTION audit_log._import_change(
             transaction := nextval('audit_log.transaction_id_seq');
             INSERT INTO audit_log.transaction (id, xid, timestamp, started_at, user_id, db_user, db_role, application_name,
                                                client_addr, client_port, backend_pid, context)
-            VALUES (transaction, coalesce(xid, '0'), changed_at, coalesce(started_at, changed_at), user_id, coalesce(db_user, ''),
+            VALUES (transaction, pg_current_xact_id(), changed_at, coalesce(started_at, changed_at), user_id, coalesce(db_user, ''),
                     coalesce(db_user, ''), application_name, client_addr, client_port, 0, context);
             PERFORM set_config('audit_log_import.transaction', transaction::text, true);
         END IF;
@@ -1621,9 +1622,15 @@ CREATE FUNCTION audit_log._check_reader(caller oid, max_rows integer) RETURNS vo
     $$;
 COMMENT ON FUNCTION audit_log._check_reader(oid, integer) IS 'refuses who may not use the views of the log';
 
+CREATE FUNCTION audit_log._normal_record_id(target regclass, record_id text) RETURNS text
+    LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'audit_log_normal_record_id';
+COMMENT ON FUNCTION audit_log._normal_record_id(regclass, text) IS 'a record_id as the log writes it, read through the types of the key';
+
 /*
  * The changes of a record, through changes of its key: from the key it bears
  * now, or bore last, back to the first.  With how many there are.
+ * (history() finds out what the row was each time, too, and has notices where it
+ * cannot tell; a page shows what was logged.)
  */
 CREATE FUNCTION audit_log._record_changes(table_id integer, record_id text, max_rows integer,
         OUT ids bigint[], OUT keys text[], OUT key text, OUT number bigint) RETURNS record
@@ -1724,6 +1731,10 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
                 HINT = 'Run audit_log.enable() on it.';
         END IF;
         SELECT * INTO found_ids FROM audit_log._record_changes(tracked.id, record_id, max_rows);
+        IF found_ids.number = 0 THEN
+            -- as the log does not write it; a hash in the place of a masked key was found above
+            SELECT * INTO found_ids FROM audit_log._record_changes(tracked.id, audit_log._normal_record_id(target, record_id), max_rows);
+        END IF;
         name := audit_log._html(CASE tracked.table_schema WHEN 'public' THEN '' ELSE tracked.table_schema || '.' END || tracked.table_name);
 
         FOR row IN
@@ -1732,7 +1743,7 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
                        t.context, t.undoes)::audit_log.audit_logs AS change, c.timestamp
               FROM audit_log._of_record(found_ids.ids, found_ids.keys, tracked.id) c
               JOIN audit_log.transaction t ON t.id = c.transaction_id
-             ORDER BY max(c.id) OVER (PARTITION BY t.xid) DESC, c.command DESC, c.id DESC
+             ORDER BY max(c.id) OVER (PARTITION BY t.xid, t.started_at) DESC, c.command DESC, c.id DESC
         LOOP
             IF day IS DISTINCT FROM to_char(row.timestamp, 'YYYY-MM-DD') THEN
                 parts := parts || format('%s<h2><time datetime="%s">%s</time></h2><section class="timeline">', CASE WHEN day IS NULL THEN '' ELSE '</section>' END,

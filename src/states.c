@@ -448,12 +448,13 @@ al_states_at(const AlStates *states, int64 change_id)
 		else
 			high = middle;
 	}
-	if (low == 0)
+	if (states->n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("change %lld of table %s is older than its first state",
-						(long long) change_id, states->name)));
-	return &states->states[low - 1];
+				 errmsg("there is no state of table %s that change %lld was captured under",
+						states->name, (long long) change_id)));
+	/* what was imported is older than the first, and was written under its names */
+	return &states->states[Max(low, 1) - 1];
 }
 
 static bool
@@ -822,7 +823,9 @@ al_states_gap(const AlStates *states, int64 from_change_id, int64 to_change_id)
 {
 	const AlState *before = al_states_at(states, from_change_id);
 
-	if (is_partial(before))
+	/* between what was imported and what was captured nobody knows what has been */
+	if (is_partial(before) ||
+		(from_change_id < before->first_change_id && before->first_change_id <= to_change_id))
 		return before;
 	for (const AlState *state = before + 1; state < states->states + states->n &&
 		 state->first_change_id <= to_change_id; state++)

@@ -43,7 +43,7 @@ my %page = (
 	record => $node->sql(q{SELECT audit_log.report('element', '1')}),
 	transaction => $node->sql(q{SELECT audit_log.report_transaction((SELECT id FROM audit_log.transactions ORDER BY id LIMIT 1 OFFSET 1))}),
 	short => $node->sql(q{SELECT audit_log.report('element', '1', 1)}),
-	empty => $node->sql(q{SELECT audit_log.report('element', 'none')}));
+	empty => $node->sql(q{SELECT audit_log.report('element', '404')}));
 
 # ---- the DOM, at two widths, light and dark
 
