@@ -712,12 +712,21 @@ look_at_settings(Way *way, const AlState *state)
 										  names.data, state_words(state)))->columns = columns;
 }
 
-/* Is the same said by the settings of both? */
+/* Is the same captured by the settings of both? */
 static bool
 same_settings(const AlState *a, const AlState *b)
 {
-	return VARSIZE(a->settings) == VARSIZE(b->settings) &&
-		memcmp(a->settings, b->settings, VARSIZE(a->settings)) == 0;
+	static const char *const keys[] = {"exclude", "include", "condition", "actions"};
+
+	for (int i = 0; i < (int) lengthof(keys); i++)
+	{
+		char	   *x = text_member(a->settings, keys[i]);
+		char	   *y = text_member(b->settings, keys[i]);
+
+		if ((x == NULL) != (y == NULL) || (x != NULL && strcmp(x, y) != 0))
+			return false;
+	}
+	return true;
 }
 
 List *
