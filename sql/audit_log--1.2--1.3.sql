@@ -1912,6 +1912,8 @@ BEGIN
 
     EXECUTE pg_catalog.format('GRANT SELECT ON audit_log.consumer, audit_log.restored TO %I', installer);
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.create_consumer(text, regrole, boolean), audit_log.drop_consumer(text) TO %I', installer);
+    -- an import may have to keep ids free (examples/import/continuum.sql)
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log._pass_id(bigint) TO %I', installer);
     EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION audit_log.import_change(text, text, timestamptz, jsonb, jsonb, text, text, text, jsonb, timestamptz, text, text, inet, integer, xid8) TO %I', installer);
     FOR object IN
         SELECT o.name, g.grantee, g.is_grantable, g.own

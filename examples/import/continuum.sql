@@ -8,6 +8,9 @@
 CREATE TABLE IF NOT EXISTS audit_log_import (source text, original bigint, change_id bigint, UNIQUE (source, original, change_id));
 COMMENT ON TABLE audit_log_import IS 'which entry (of SQLAlchemy-Continuum: transaction) of a former log has become which change of audit_log; NULL: it changed nothing';
 
+-- the ids that the log gives out are above those of Continuum's transactions, which keep theirs when a version table is taken over
+DO $$ BEGIN PERFORM audit_log._pass_id((SELECT max(id) FROM transaction)); END $$;
+
 -- one INSERT for all tables, so that a transaction that changed several stays one
 SELECT format($$
 INSERT INTO audit_log_import (source, original, change_id)

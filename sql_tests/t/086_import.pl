@@ -203,6 +203,11 @@ is($node->sql(q(SELECT tables::text FROM audit_log.transactions WHERE context #>
 is($node->sql(q(SELECT differs('shift') UNION ALL SELECT differs('team')), db => 'continuum'), '', 'Continuum: replayed it is the table');
 is($node->sql(q(SELECT count(*) FROM audit_log_import i JOIN audit_log.audit_logs l ON l.id = i.change_id JOIN audit_log.transactions t ON t.id = l.transaction_id WHERE t.context #>> '{imported,transaction}' = i.original::text), db => 'continuum'), '8', 'Continuum: and which is which');
 
+# its version tables go on afterwards, and its transactions keep their ids
+$node->sql(q(SELECT audit_log.enable('team', versioned => true); UPDATE team SET name = name || '!'), db => 'continuum');
+is($node->sql(q(SELECT count(*) FROM transaction t JOIN audit_log.transaction l ON l.id = t.id WHERE l.context ->> 'adopted' IS NULL), db => 'continuum'), '0', 'Continuum: no id is taken');
+is($node->sql(q(SELECT count(*) = (SELECT count(*) FROM team) FROM team_version WHERE end_transaction_id IS NULL AND name LIKE '%!' AND transaction_id > (SELECT max(id) FROM transaction)), db => 'continuum'), 't', 'Continuum: versions go on');
+
 # a partition's changes are its root's
 $node->sql('CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted DEFAULT', db => 'continuum');
 $node->sql(q(SELECT audit_log.import_change('public.part', 'I', '2019-01-01', NULL, '{"id": 1}', 'x')), db => 'continuum');
@@ -227,6 +232,7 @@ for my $case (
 (undef, undef, $err) = $node->psql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'other');
 like($err, qr/permission denied for function import_change/, 'not for everybody');
 is($node->sql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'installer') =~ /^\d+$/ ? 1 : 0, 1, 'for the installing role');
+$node->sql('SELECT audit_log._pass_id(1)', db => 'continuum', user => 'installer');
 is($node->sql(sprintf($call[0], 'mine', 'I', '0044-03-15 BC', 'NULL', q('{"id": 2}')), db => 'continuum') =~ /^\d+$/ ? 1 : 0, 1, 'a time without a month of ours');
 is($node->sql(q(SELECT count(*) FROM audit_log.change_default), db => 'continuum'), 1, 'goes to the default partition');
 
