@@ -310,6 +310,22 @@ extern void al_fixed_leave(AlFixed *saved);
 extern AlFixedNeed al_fixed_text_need(Oid typid);
 
 /*
+ * pairs.c: JSON objects put together from the pairs of others.
+ */
+typedef struct AlPairs
+{
+	int			n;
+	AlJsonWalk *pairs;			/* only key and value are used */
+} AlPairs;
+
+extern AlPairs *al_pairs_room(Jsonb *a, Jsonb *b);	/* for those of both */
+extern void al_pairs_add(AlPairs *pairs, const AlJsonWalk *walk);
+extern Jsonb *al_pairs_object(const AlPairs *pairs);
+extern Jsonb *al_pairs_empty(void);
+extern Jsonb *al_pairs_without_nulls(Jsonb *object);
+extern bool al_pairs_same(const AlValue *now, const AlValue *then, bool null_is_none);
+
+/*
  * progress.c: how far taking back has come.
  */
 typedef enum AlProgressPhase
@@ -1224,11 +1240,23 @@ extern char *al_plan_image_id(Jsonb *row, Jsonb **stripped);
 extern void al_plan_conflict(AlPlanRow *row, const char *text);
 extern void al_plan_leave_out(AlPlanRow *row, const char *text);
 extern void al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before);
-extern void al_plan_take_back(AlPlanRow *row);
 extern void al_plan_pair(AlPlanTable *table);
 extern void al_plan_decide(AlPlanRow *row);
 extern char *al_plan_try(void (*work) (void *arg), void *arg);
-extern void al_plan_decode(AlPlanTable *table);
+extern AttrNumber al_plan_column(const AlPlanTable *table, const char *name, int namelen);
+extern Jsonb *al_plan_keep(AlPlanTable *table, Jsonb *json);
+
+/* ------------------------------------------------------------- layer 3.82 */
+
+/*
+ * revert.c: changes taken back from a row as it stands.
+ */
+extern void al_revert_row(AlPlanRow *row);
+
+/*
+ * values.c: the rows to be, as rows of their table.
+ */
+extern void al_values_decode(AlPlanTable *table);
 
 /* ------------------------------------------------------------- layer 3.85 */
 

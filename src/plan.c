@@ -1,23 +1,19 @@
 /*
  * plan.c
- *		What taking back is to make of rows: changes are taken back from the
- *		row as it stands, and where that is no longer what they wrote there
- *		is a conflict (design.md, section 7).
+ *		What taking back is to make of rows: a plan has tables, a table has rows,
+ *		one for each record concerned.  Here it is kept, and from a row as it
+ *		stands and its aim (revert.c) decided what is to be done.
  *
- * A plan has tables, a table has rows, one for each record concerned.  It
- * lives in a memory context of its own, in memory only: so the rows that are
- * taken back at once, before and after, must fit there.
+ * A plan lives in a memory context of its own, in memory only: so the rows that
+ * are taken back at once, before and after, must fit there.
  *
- * No SPI, no snapshots: who makes a plan looks at tables and the log.  Functions
- * of users are called for types and generated columns only.
+ * No SPI, no snapshots: who makes a plan looks at tables and the log.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/htup_details.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
-#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -68,8 +64,9 @@ compare_columns(const void *a, const void *b)
 	return al_jsonbuild_key_cmp(x->name, x->namelen, y->name, y->namelen);
 }
 
-static AttrNumber
-column_number(const AlPlanTable *table, const char *name, int namelen)
+/* The number of today's column of that name, 0: none. */
+AttrNumber
+al_plan_column(const AlPlanTable *table, const char *name, int namelen)
 {
 	AlPlanColumn key = {unconstify(char *, name), namelen, 0};
 	AlPlanColumn *found = bsearch(&key, table->columns, table->ncolumns,
@@ -294,307 +291,17 @@ al_plan_set_present(AlPlanRow *row, HeapTuple tuple, Oid tableoid, Jsonb *before
 	row->before = before;
 }
 
-/* ---- JSON objects ---- */
-
-/* pairs of an object to be, in jsonb's key order; they point into others */
-typedef struct Pairs
-{
-	int			n;
-	AlJsonWalk *pairs;			/* only key and value are used */
-} Pairs;
-
-static void
-add_pair(Pairs *pairs, const AlJsonWalk *walk)
-{
-	pairs->pairs[pairs->n++] = *walk;
-}
-
-static Jsonb *
-make_object(const Pairs *pairs)
-{
-	StringInfoData buf;
-	AlJsonFrame frame;
-
-	initStringInfo(&buf);
-	al_jsonbuild_init(&buf);
-	al_jsonbuild_object(&frame, &buf, pairs->n);
-	for (int i = 0; i < pairs->n; i++)
-		al_jsonbuild_key(&frame, pairs->pairs[i].key, pairs->pairs[i].keylen);
-	for (int i = 0; i < pairs->n; i++)
-		al_jsonbuild_value(&frame, &pairs->pairs[i].value);
-	al_jsonbuild_close(&frame, NULL);
-	return al_jsonbuild_finish(&buf);
-}
-
-static Pairs *
-room_for(Jsonb *a, Jsonb *b)
-{
-	Pairs	   *pairs = palloc(sizeof(Pairs));
-
-	pairs->n = 0;
-	pairs->pairs = palloc(sizeof(AlJsonWalk) *
-						  ((a ? JB_ROOT_COUNT(a) : 0) + (b ? JB_ROOT_COUNT(b) : 0) + 1));
-	return pairs;
-}
-
-static Jsonb *
-empty_object(void)
-{
-	return make_object(room_for(NULL, NULL));
-}
-
-/* The object without its members that are null: so INSERT and DELETE have it. */
-static Jsonb *
-without_nulls(Jsonb *object)
-{
-	Pairs	   *pairs = room_for(object, NULL);
-	AlJsonWalk	walk;
-
-	al_jsonwalk_begin(&walk, &object->root);
-	while (al_jsonwalk_next(&walk))
-		if (walk.value.kind != AL_NULL)
-			add_pair(pairs, &walk);
-	if (pairs->n == (int) JB_ROOT_COUNT(object))
-		return object;
-	return make_object(pairs);
-}
-
 /* A row itself as id, for tables without key. */
 char *
 al_plan_image_id(Jsonb *row, Jsonb **stripped)
 {
-	*stripped = without_nulls(row);
+	*stripped = al_pairs_without_nulls(row);
 	return JsonbToCString(NULL, &(*stripped)->root, VARSIZE(*stripped));
 }
 
-/* ---- taking one change back ---- */
-
-typedef struct Difference
-{
-	AlPlanRow  *row;
-	const AlPlanStep *step;
-	StringInfoData places;		/* that hold something else now */
-	StringInfoData dead;		/* and that cannot be led back */
-} Difference;
-
-static void
-add_place(StringInfo buf, const AlPlace *place)
-{
-	char	   *text = al_deltaread_place(place);
-
-	/* without the document's own sign: "column"."key" */
-	if (strncmp(text, "$.", 2) == 0)
-		text += 2;
-	appendStringInfo(buf, "%s%s", buf->len > 0 ? ", " : "", text);
-}
-
-static bool
-same_value(const AlValue *now, const AlValue *then, bool null_is_none)
-{
-	AlValue		null = {.kind = AL_NULL};
-
-	if (now == NULL && !null_is_none)
-		return then == NULL;
-	if (now == NULL)
-		now = &null;
-	if (then == NULL)
-		then = &null;
-	return al_jsonbuild_image_eq(now, then);
-}
-
-/*
- * Compares what a delta has written with what there is now; now is NULL where
- * there is nothing.  False where the delta cannot be taken back there: it
- * changes keys of an object, and there is none.
- */
-static bool
-compare_delta(Difference *difference, const AlValue *now, const AlValue *delta,
-			  const AlPlace *place)
-{
-	AlDelta		what;
-	AlJsonWalk	keys;
-	AlJsonWalk	there;
-	bool		whole = true;
-	bool		column = place->parent == NULL;
-
-	check_stack_depth();
-	al_deltaread_value(delta, place, &what);
-	switch (what.kind)
-	{
-		case AL_DELTA_ADDED:
-		case AL_DELTA_CHANGED:
-			if (!same_value(now, &what.new, column))
-				add_place(&difference->places, place);
-			return true;
-		case AL_DELTA_REMOVED:
-			if (now != NULL)
-				add_place(&difference->places, place);
-			return true;
-		case AL_DELTA_NESTED:
-			break;
-	}
-
-	if (now == NULL || !al_jsonwalk_is_object(now))
-	{
-		add_place(&difference->dead, place);
-		return false;
-	}
-	al_jsonwalk_begin(&keys, what.new.container);
-	al_jsonwalk_begin(&there, now->container);
-	al_jsonwalk_next(&there);
-	while (al_jsonwalk_next(&keys))
-	{
-		AlPlace		inner = {place, keys.key, keys.keylen};
-
-		while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
-			al_jsonwalk_next(&there);
-		if (!compare_delta(difference,
-						   there.key != NULL && al_jsonwalk_cmp(&there, &keys) == 0 ? &there.value : NULL,
-						   &keys.value, &inner))
-			whole = false;
-	}
-	return whole;
-}
-
-/* The delta without what cannot be led back from what there is now. */
-static Jsonb *
-without_dead(const AlValue *now, const JsonbContainer *delta)
-{
-	AlJsonWalk	keys;
-	AlJsonWalk	there;
-	Pairs		pairs = {0, palloc(sizeof(AlJsonWalk) * (JsonContainerSize(delta) + 1))};
-
-	check_stack_depth();
-	al_jsonwalk_begin(&keys, delta);
-	al_jsonwalk_begin(&there, now->container);
-	al_jsonwalk_next(&there);
-	while (al_jsonwalk_next(&keys))
-	{
-		AlJsonWalk	pair = keys;
-
-		if (al_jsonwalk_is_object(&keys.value))
-		{
-			while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
-				al_jsonwalk_next(&there);
-			if (there.key == NULL || al_jsonwalk_cmp(&there, &keys) != 0 ||
-				!al_jsonwalk_is_object(&there.value))
-				continue;
-			al_jsonbuild_from_root(&pair.value, without_dead(&there.value, keys.value.container));
-		}
-		add_pair(&pairs, &pair);
-	}
-	return make_object(&pairs);
-}
-
-static bool
-step_knows(const AlPlanStep *step, AttrNumber attnum)
-{
-	return bms_is_member(attnum, step->columns);
-}
-
-/* Is the column one whose value can be compared and written? */
-static bool
-is_own(const AlPlanTable *table, AttrNumber attnum)
-{
-	return attnum != InvalidAttrNumber && !bms_is_member(attnum, table->generated);
-}
-
-/* An UPDATE taken back from the row as it stands. */
-static Jsonb *
-take_back_update(Difference *difference, Jsonb *now, Jsonb *changes)
-{
-	AlPlanTable *table = difference->row->table;
-	Pairs	   *delta = room_for(changes, NULL);
-	AlJsonWalk	keys;
-	AlJsonWalk	there;
-	bool		whole = true;
-
-	al_jsonwalk_begin(&keys, &changes->root);
-	al_jsonwalk_begin(&there, &now->root);
-	al_jsonwalk_next(&there);
-	while (al_jsonwalk_next(&keys))
-	{
-		AlPlace		place = {NULL, keys.key, keys.keylen};
-		AttrNumber	attnum = column_number(table, keys.key, keys.keylen);
-		const AlValue *value;
-
-		while (there.key != NULL && al_jsonwalk_cmp(&there, &keys) < 0)
-			al_jsonwalk_next(&there);
-		if (attnum != InvalidAttrNumber && !is_own(table, attnum))
-			continue;
-		value = there.key != NULL && al_jsonwalk_cmp(&there, &keys) == 0 ? &there.value : NULL;
-		if (attnum != InvalidAttrNumber && !compare_delta(difference, value, &keys.value, &place))
-			whole = false;
-		add_pair(delta, &keys);
-	}
-	changes = make_object(delta);
-	if (!whole)
-	{
-		AlValue		root;
-
-		al_jsonbuild_from_root(&root, now);
-		changes = without_dead(&root, &changes->root);
-	}
-	return without_nulls(al_patch_apply(now, changes, true));
-}
-
-/* Where two rows differ, in columns that were captured with the step. */
-static void
-compare_rows(Difference *difference, Jsonb *now, Jsonb *then)
-{
-	AlPlanTable *table = difference->row->table;
-	AlJsonWalk	a;
-	AlJsonWalk	b;
-	int			cmp = 0;
-
-	al_jsonwalk_begin(&a, &now->root);
-	al_jsonwalk_begin(&b, &then->root);
-	for (;;)
-	{
-		AlJsonWalk *at;
-		AttrNumber	attnum;
-
-		if (cmp <= 0)
-			al_jsonwalk_next(&a);
-		if (cmp >= 0)
-			al_jsonwalk_next(&b);
-		if (a.key == NULL && b.key == NULL)
-			return;
-		cmp = al_jsonwalk_cmp(&a, &b);
-		at = cmp <= 0 ? &a : &b;
-		attnum = column_number(table, at->key, at->keylen);
-		if (!is_own(table, attnum) || !step_knows(difference->step, attnum))
-			continue;
-		if (!same_value(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true))
-		{
-			AlPlace		place = {NULL, at->key, at->keylen};
-
-			add_place(&difference->places, &place);
-		}
-	}
-}
-
-static char *
-since(const AlPlanRow *row)
-{
-	return row->by != 0 ? psprintf("changed since (by transaction %lld)", (long long) row->by) :
-		pstrdup("changed since");
-}
-
-static void
-report_difference(Difference *difference)
-{
-	AlPlanRow  *row = difference->row;
-
-	if (difference->places.len > 0 && row->undone)
-		al_plan_conflict(row, psprintf("%s: %s", since(row), difference->places.data));
-	if (difference->dead.len > 0)
-		al_plan_conflict(row, psprintf("%s: %s is no object any more, and is left as it is",
-									   since(row), difference->dead.data));
-}
-
-static Jsonb *
-keep(AlPlanTable *table, Jsonb *json)
+/* A copy in the plan's memory. */
+Jsonb *
+al_plan_keep(AlPlanTable *table, Jsonb *json)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->cxt);
 
@@ -604,64 +311,44 @@ keep(AlPlanTable *table, Jsonb *json)
 	return json;
 }
 
-/* In scratch memory. */
-static void
-take_back(AlPlanRow *row)
+/*
+ * Runs work(arg); returns the message of what it raised, NULL where it did not.
+ * For what users' types do with old values: in a subtransaction, since nobody
+ * knows what that was.
+ */
+char *
+al_plan_try(void (*work) (void *arg), void *arg)
 {
-	Jsonb	   *now = row->present ? row->before : NULL;
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile message = NULL;
 
-	for (AlPlanStep *step = row->steps; step; step = step->earlier)
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
 	{
-		Difference	difference = {.row = row,.step = step};
-
-		initStringInfo(&difference.places);
-		initStringInfo(&difference.dead);
-		if (step->action == AL_DELETE)
-		{
-			if (now != NULL && row->undone)
-				al_plan_conflict(row, psprintf("%s: the row is there again", since(row)));
-			now = without_nulls(step->changes);
-			continue;
-		}
-		if (now == NULL && !row->undone)
-		{
-			/* gone unseen, but nor was it there before: with a partition, say */
-			while (step != NULL && step->action != AL_INSERT)
-				step = step->earlier;
-			if (step == NULL)
-			{
-				al_plan_leave_out(row, "the row is not there, and no change in the log says why");
-				return;
-			}
-			continue;
-		}
-		if (now == NULL)
-		{
-			al_plan_leave_out(row, psprintf("%s: the row is gone", since(row)));
-			return;
-		}
-		if (step->action == AL_UPDATE)
-			now = take_back_update(&difference, now, step->changes);
-		else
-		{
-			compare_rows(&difference, now, without_nulls(step->changes));
-			now = NULL;
-		}
-		report_difference(&difference);
+		work(arg);
+		ReleaseCurrentSubTransaction();
 	}
-	row->aim = keep(row->table, now);
-}
+	PG_CATCH();
+	{
+		ErrorData  *error;
 
-/* Takes the steps back, newest first, and sets the aim. */
-void
-al_plan_take_back(AlPlanRow *row)
-{
-	MemoryContext old = MemoryContextSwitchTo(row->table->scratch);
-
-	if (!row->left_out && !row->known)
-		take_back(row);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(row->table->scratch);
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		/* a cancel, or a lack of memory, is no value's fault */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+			ReThrowError(error);
+		message = pstrdup(error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return message;
 }
 
 /* ---- which row becomes which ---- */
@@ -820,8 +507,8 @@ static void
 compare_with_aim(AlPlanRow *row, Bitmapset *known)
 {
 	AlPlanTable *table = row->table;
-	Jsonb	   *before = row->present ? row->before : empty_object();
-	Pairs	   *result = room_for(before, row->aim);
+	Jsonb	   *before = row->present ? row->before : al_pairs_empty();
+	AlPairs	   *result = al_pairs_room(before, row->aim);
 	AlJsonWalk	a;
 	AlJsonWalk	b;
 	int			cmp = 0;
@@ -842,8 +529,8 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 			break;
 		cmp = al_jsonwalk_cmp(&a, &b);
 		at = cmp <= 0 ? &a : &b;
-		attnum = column_number(table, at->key, at->keylen);
-		differs = !same_value(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true);
+		attnum = al_plan_column(table, at->key, at->keylen);
+		differs = !al_pairs_same(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true);
 
 		if (attnum == InvalidAttrNumber)
 			continue;			/* is reported by its step */
@@ -851,22 +538,22 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 		{
 			/* computed anew; until then what the log says */
 			if (cmp >= 0)
-				add_pair(result, &b);
+				al_pairs_add(result, &b);
 		}
 		else if (!bms_is_member(attnum, known))
 		{
 			if (cmp <= 0)
-				add_pair(result, &a);
+				al_pairs_add(result, &a);
 		}
 		else
 		{
 			if (differs)
 				row->columns = bms_add_member(row->columns, attnum);
 			if (cmp >= 0)
-				add_pair(result, &b);
+				al_pairs_add(result, &b);
 		}
 	}
-	row->aim = keep(table, make_object(result));
+	row->aim = al_plan_keep(table, al_pairs_object(result));
 }
 
 /* The columns whose values in the aim are the row's own. */
@@ -920,226 +607,3 @@ al_plan_decide(AlPlanRow *row)
 	MemoryContextReset(row->table->scratch);
 }
 
-/* ---- values ---- */
-
-/* The aim as a row of the table; in scratch memory. */
-static void
-decode_row(AlPlanRow *row)
-{
-	AlPlanTable *table = row->table;
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	Datum	   *decoded = palloc(sizeof(Datum) * desc->natts);
-	bool	   *decoded_nulls = palloc(sizeof(bool) * desc->natts);
-	Pairs	   *pairs = room_for(row->aim, NULL);
-	AlJsonWalk	walk;
-	MemoryContext old;
-	int			attnum = -1;
-
-	if (row->present)
-		heap_deform_tuple(row->tuple, desc, values, nulls);
-	else
-		memset(nulls, true, sizeof(bool) * desc->natts);
-
-	/* generated ones are computed anew; until then they serve to find obstacles */
-	al_jsonwalk_begin(&walk, &row->aim->root);
-	while (al_jsonwalk_next(&walk))
-	{
-		AttrNumber	number = column_number(table, walk.key, walk.keylen);
-
-		if (bms_is_member(number, row->columns) ||
-			(bms_is_member(number, table->generated) &&
-			 !bms_is_member(number, table->virtual)))
-			add_pair(pairs, &walk);
-	}
-	al_decode_columns(table->decoder, make_object(pairs), decoded, decoded_nulls);
-	while ((attnum = bms_next_member(row->columns, attnum)) >= 0)
-	{
-		values[attnum - 1] = decoded[attnum - 1];
-		nulls[attnum - 1] = decoded_nulls[attnum - 1];
-	}
-	attnum = -1;
-	while ((attnum = bms_next_member(table->generated, attnum)) >= 0)
-	{
-		values[attnum - 1] = decoded[attnum - 1];
-		nulls[attnum - 1] = decoded_nulls[attnum - 1];
-	}
-	old = MemoryContextSwitchTo(table->cxt);
-	row->target = heap_form_tuple(desc, values, nulls);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-decode_one(AlPlanRow *row)
-{
-	MemoryContext old = MemoryContextSwitchTo(row->table->scratch);
-
-	decode_row(row);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(row->table->scratch);
-}
-
-static bool
-to_be_decoded(const AlPlanRow *row)
-{
-	return row->target == NULL &&
-		(row->action == AL_PLAN_INSERT || row->action == AL_PLAN_UPDATE);
-}
-
-static void
-decode_rows(void *arg)
-{
-	AlPlanTable *table = arg;
-	AlFixed		saved;
-
-	/* once for all rows */
-	al_fixed_enter(&saved, AL_FIXED_ALL);
-	PG_TRY();
-	{
-		for (int i = 0; i < table->nrows; i++)
-			if (to_be_decoded(table->rows[i]))
-				decode_one(table->rows[i]);
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
-}
-
-static void
-decode_first(void *arg)
-{
-	AlPlanTable *table = arg;
-
-	for (int i = 0; i < table->nrows; i++)
-		if (to_be_decoded(table->rows[i]))
-		{
-			decode_one(table->rows[i]);
-			return;
-		}
-}
-
-/*
- * Runs work(arg); returns the message of what it raised, NULL where it did not.
- * For what users' types do with old values: in a subtransaction, since nobody
- * knows what that was.
- */
-char *
-al_plan_try(void (*work) (void *arg), void *arg)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile message = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		work(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		/* a cancel, or a lack of memory, is no value's fault */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
-			ReThrowError(error);
-		message = pstrdup(error->message);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return message;
-}
-
-/* apart from its caller, whose variables a longjmp might clobber */
-static pg_noinline Jsonb *
-as_logged(AlPlanTable *table, TupleTableSlot *slot)
-{
-	AlEntry		entry;
-	AlFixed		saved;
-
-	al_fixed_enter(&saved, table->table->need);
-	PG_TRY();
-	{
-		al_row_whole(table->table, slot, &entry);
-	}
-	PG_FINALLY();
-	{
-		al_fixed_leave(&saved);
-	}
-	PG_END_TRY();
-	return entry.changes;
-}
-
-/*
- * Stored generated columns as they will be, so that what is shown is what is
- * written, and keys over them can be looked at.  In the session's own settings:
- * their functions are the user's.
- */
-static void
-compute_generated(AlPlanTable *table)
-{
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *info = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
-
-	InitResultRelInfo(info, table->rel, 0, NULL, 0);
-	for (int i = 0; i < table->nrows; i++)
-	{
-		AlPlanRow  *row = table->rows[i];
-		MemoryContext old;
-
-		if (row->target == NULL || row->left_out)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		old = MemoryContextSwitchTo(table->scratch);
-		ExecStoreHeapTuple(row->target, slot, false);
-		ExecComputeStoredGenerated(info, estate, slot, CMD_INSERT);
-		MemoryContextSwitchTo(table->cxt);
-		row->target = ExecCopySlotHeapTuple(slot);
-		MemoryContextSwitchTo(table->scratch);
-		row->aim = keep(table, as_logged(table, slot));
-		ExecClearTuple(slot);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(table->scratch);
-		ResetPerTupleExprContext(estate);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	ExecResetTupleTable(estate->es_tupleTable, false);
-	FreeExecutorState(estate);
-}
-
-/*
- * Gives each row to be written its values.  What a type does not take any more
- * is a conflict of its row; since looking for it costs a subtransaction a row,
- * all are tried at once first.  In plan memory.
- */
-void
-al_plan_decode(AlPlanTable *table)
-{
-	bool		all = al_plan_try(decode_rows, table) == NULL;
-
-	for (int i = 0; i < table->nrows && !all; i++)
-	{
-		AlPlanRow  *row = table->rows[i];
-		char	   *message;
-
-		if (!to_be_decoded(row))
-			continue;
-		message = al_plan_try(decode_first, table);
-		if (message != NULL)
-			al_plan_leave_out(row, psprintf("a value cannot be read any more: %s", message));
-	}
-	if (!bms_equal(table->generated, table->virtual))
-		compute_generated(table);
-}

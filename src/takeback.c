@@ -280,11 +280,11 @@ no_such(const Take *take)
 {
 	if (take->kind == TAKE_CHANGE)
 		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("change %lld is not in the log", (long long) take->number),
 				 errhint("A change's number is its id in audit_log.audit_logs.")));
 	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("transaction %lld has no changes in the log", (long long) take->number),
 			 errhint("A transaction's number is its id in audit_log.transactions.")));
 }
@@ -839,12 +839,12 @@ decide(Take *take)
 		for (int i = 0; i < table->nrows; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			al_plan_take_back(table->rows[i]);
+			al_revert_row(table->rows[i]);
 		}
 		al_plan_pair(table);
 		for (int i = 0; i < table->nrows; i++)
 			al_plan_decide(table->rows[i]);
-		al_plan_decode(table);
+		al_values_decode(table);
 	}
 	MemoryContextSwitchTo(old);
 	al_obstacle_find(&take->plan);

@@ -18,6 +18,13 @@ my $node = AuditLogTest->new('first', conf => $conf);
 my $oracle = TimeTravel->new($node);
 my $tables = "'{app.customer, app.orders, app.item, app.part, app.keyless}'";
 
+# an xid is no id, but told from one
+{
+	my ($id, $xid) = split /\|/, $oracle->sql('INSERT INTO app.keyless VALUES (0, NULL); SELECT id, xid FROM audit_log.transactions LIMIT 1');
+	my ($rc, $out, $err) = $node->psql("SELECT audit_log.undo_transaction($xid)");
+	like($err, qr/HINT:.*$xid is an xid.* $id\b/, 'an xid is told from an id');
+}
+
 # to one mark: what dry_run says is what is written, then there is nothing left to do
 sub roll_back
 {
