@@ -116,6 +116,46 @@ SELECT min(transaction_id) AS one, max(transaction_id) AS undo FROM audit_log.au
 SELECT record_id, before ->> 'note' AS before, after ->> 'note' AS after FROM audit_log.undo_transaction(:one, dry_run => true);
 SELECT record_id, before ->> 'note' AS before, after ->> 'note' AS after FROM audit_log.undo_transaction(:one, same_xid => true) ORDER BY 1;
 
+-- a statement inside another has the lower id, and comes later
+CREATE TABLE nest (id int PRIMARY KEY, v text);
+SELECT audit_log.enable('nest');
+CREATE FUNCTION nest() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO nest VALUES (OLD.id, 'again');
+    ELSIF NEW.id < 100 THEN
+        UPDATE nest SET id = id + 100 WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER a AFTER UPDATE OR DELETE ON nest FOR EACH ROW EXECUTE FUNCTION nest();
+INSERT INTO nest VALUES (1, 'a'), (2, 'b');
+DELETE FROM nest WHERE id = 1;
+UPDATE nest SET v = 'B' WHERE id = 2;
+SELECT max(id) FILTER (WHERE action_type = 'INSERT') AS inserted, max(id) FILTER (WHERE action_type = 'UPDATE' AND changes ? 'v') AS changed
+  FROM audit_log.audit_logs WHERE relation = 'nest'::regclass \gset
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_change(:inserted, user_triggers => false);
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_change(:changed, user_triggers => false);
+TABLE nest;
+
+-- newest first, one after the other: a record is the same when its deletion was taken back
+TRUNCATE nest;
+DROP TRIGGER a ON nest;
+INSERT INTO nest VALUES (1, 'a');
+SELECT newest() AS t1 \gset
+DELETE FROM nest;
+SELECT newest() AS t2 \gset
+INSERT INTO nest VALUES (1, 'other');
+SELECT newest() AS t3 \gset
+DELETE FROM nest;
+SELECT action_type, after FROM audit_log.undo_transaction(newest());
+-- this one is another
+SELECT action_type, conflict LIKE 'changed since % the row is gone' AS gone FROM audit_log.undo_transaction(:t1, dry_run => true);
+SELECT action_type, before FROM audit_log.undo_transaction(:t3);
+SELECT action_type, after FROM audit_log.undo_transaction(:t2);
+SELECT action_type, before, conflict FROM audit_log.undo_transaction(:t1);
+TABLE nest;
+
 -- numbers that are none
 SELECT audit_log.undo_transaction(NULL);
 SELECT audit_log.undo_change(-1);
