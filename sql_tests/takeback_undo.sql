@@ -156,6 +156,24 @@ SELECT action_type, after FROM audit_log.undo_transaction(:t2);
 SELECT action_type, before, conflict FROM audit_log.undo_transaction(:t1);
 TABLE nest;
 
+-- as many rows as there were, also where a row has nothing to set
+CREATE TABLE empty (g int GENERATED ALWAYS AS (1) STORED);
+SELECT audit_log.enable('empty');
+INSERT INTO empty SELECT FROM generate_series(1, 3);
+DELETE FROM empty;
+SELECT action_type, after FROM audit_log.undo_transaction(newest());
+TABLE empty;
+
+-- keys that read as something else
+CREATE TABLE odd (j jsonb PRIMARY KEY, v int);
+SELECT audit_log.enable('odd');
+INSERT INTO odd VALUES ('null', 1), ('{"$pg": "x"}', 2), ('"text"', 3), ('["[", null]', 4);
+UPDATE odd SET v = v + 10;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY before -> 'v';
+DELETE FROM odd;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY after -> 'v';
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY before -> 'v';
+
 -- numbers that are none
 SELECT audit_log.undo_transaction(NULL);
 SELECT audit_log.undo_change(-1);

@@ -217,8 +217,9 @@ insert_statement(AlRowset *rowset, Bitmapset *columns)
 	StringInfoData values;
 	int			attnum = -1;
 
+	/* a row of defaults for each */
 	if (bms_is_empty(columns))
-		return psprintf("INSERT INTO %s DEFAULT VALUES", table->name);
+		return psprintf("INSERT INTO %s SELECT FROM %s AS r", table->name, rowset->name);
 	initStringInfo(&names);
 	initStringInfo(&values);
 	while ((attnum = bms_next_member(columns, attnum)) >= 0)
