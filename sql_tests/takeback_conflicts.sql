@@ -109,6 +109,28 @@ SELECT * FROM all_ways($$rollback_to('{parent}', 'takeback_conflicts_2'$$);
 SELECT * FROM shown($$rollback_to('{parent, child}', 'takeback_conflicts_2')$$);
 TABLE child; TABLE parent;
 
+-- RESTRICT holds though another row is to have the key; what only a partition refers to is not looked at
+CREATE TABLE held (id int PRIMARY KEY, k int NOT NULL UNIQUE);
+CREATE TABLE holder (k int REFERENCES held (k) ON UPDATE RESTRICT ON DELETE RESTRICT);
+SELECT audit_log.enable('held');
+INSERT INTO held VALUES (1, 2), (2, 3);
+UPDATE held SET k = k - 1;
+SELECT newest() AS moved \gset
+INSERT INTO holder VALUES (2);
+SELECT * FROM all_ways(format('undo_transaction(%s', :moved));
+CREATE TABLE split (id int PRIMARY KEY, parent int) PARTITION BY RANGE (id);
+CREATE TABLE split_1 PARTITION OF split FOR VALUES FROM (1) TO (10);
+ALTER TABLE split_1 ADD CONSTRAINT of_one FOREIGN KEY (parent) REFERENCES parent;
+SELECT audit_log.enable('split');
+INSERT INTO parent VALUES (99);
+INSERT INTO split VALUES (1, 99);
+DELETE FROM split;
+SELECT newest() AS gone \gset
+DELETE FROM parent WHERE id = 99;
+\set VERBOSITY sqlstate
+SELECT audit_log.undo_transaction(:gone);
+\set VERBOSITY default
+
 -- rows that the table does not take any more, and such as are not in the log as a whole
 CREATE TABLE strict (id int PRIMARY KEY, v int, secret text NOT NULL, n serial);
 SELECT audit_log.enable('strict', exclude => '{secret}');

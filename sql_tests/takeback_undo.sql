@@ -164,6 +164,19 @@ DELETE FROM empty;
 SELECT action_type, after FROM audit_log.undo_transaction(newest());
 TABLE empty;
 
+-- GENERATED ALWAYS AS IDENTITY is updated: what refers to the row does not go with it
+CREATE TABLE ident (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY UNIQUE);
+CREATE TABLE ident_child (id int REFERENCES ident ON DELETE CASCADE, n int REFERENCES ident (n) ON DELETE SET NULL ON UPDATE CASCADE);
+SELECT audit_log.enable('ident');
+INSERT INTO ident VALUES (1), (2);
+INSERT INTO ident_child VALUES (1, 1), (2, 2);
+UPDATE ident SET n = DEFAULT;
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_transaction(newest()) ORDER BY 1;
+TABLE ident_child ORDER BY id;
+SELECT attidentity FROM pg_attribute WHERE attrelid = 'ident'::regclass AND attname = 'n';
+UPDATE ident SET n = 7;
+SELECT kind FROM audit_log.table_state s JOIN audit_log.tracked_table t ON t.id = s.table_id WHERE t.table_name = 'ident' AND t.table_schema = 'take Back';
+
 -- keys that read as something else
 CREATE TABLE odd (j jsonb PRIMARY KEY, v int);
 SELECT audit_log.enable('odd');

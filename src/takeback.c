@@ -205,7 +205,7 @@ check_write_rights(AlPlanTable *table)
 		if (row->action == AL_PLAN_DELETE || row->replace)
 			needed |= ACL_DELETE;
 		if (row->action == AL_PLAN_UPDATE && !row->replace)
-			updated = bms_add_members(updated, row->columns);
+			updated = bms_add_members(bms_add_members(updated, row->columns), row->park);
 		if ((row->action == AL_PLAN_INSERT || row->replace) && (needed & ACL_INSERT) == 0 &&
 			pg_class_aclcheck(table->relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
 		{
