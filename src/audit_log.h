@@ -1168,7 +1168,11 @@ typedef struct AlPlanRow
 	const char *left_id;		/* id under which its steps have left it */
 	AlPlanStep *steps;			/* newest first */
 	AlPlanStep **last;			/* where an earlier one goes */
+	int64		last_change;	/* the newest step's id and command */
+	CommandId	last_command;
 	bool		gone;			/* deleted since */
+	int			others;			/* records that have borne its id since then, and
+								 * were not taken back */
 	bool		wanted;			/* not filtered out */
 	int64		by;				/* the newest transaction that changed it since,
 								 * 0: none */
