@@ -577,6 +577,7 @@ audit_log_mark(PG_FUNCTION_ARGS)
 	int64		change_id;
 	text	   *name;
 
+	PreventCommandIfReadOnly("audit_log.mark()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
