@@ -262,6 +262,19 @@ set_whole_rows(History *history, Version *version)
 	}
 }
 
+/* The object that a row (NULL: not known) has in the column where the walk stands. */
+static bool
+find_object(Jsonb *row, const AlJsonWalk *walk, AlValue *value)
+{
+	JsonbValue	item;
+
+	if (row == NULL ||
+		getKeyJsonValueFromContainer(&row->root, walk->key, walk->keylen, &item) == NULL)
+		return false;
+	al_jsonbuild_from_jsonb(value, &item);
+	return al_jsonwalk_is_object(value);
+}
+
 /*
  * Does the delta change the inside of values that are objects in this row?  Not
  * of a column that has got another type since: then the row is not known.
@@ -275,12 +288,10 @@ fits(Jsonb *object, Jsonb *delta)
 	while (al_jsonwalk_next(&walk))
 	{
 		AlDelta		difference;
-		JsonbValue	item;
+		AlValue		value;
 
 		al_deltaread_key(&walk, NULL, &difference);
-		if (difference.kind == AL_DELTA_NESTED &&
-			(getKeyJsonValueFromContainer(&object->root, walk.key, walk.keylen, &item) == NULL ||
-			 item.type != jbvBinary || !JsonContainerIsObject(item.val.binary.data)))
+		if (difference.kind == AL_DELTA_NESTED && !find_object(object, &walk, &value))
 			return false;
 	}
 	return true;
@@ -386,20 +397,12 @@ make_changeset(const Version *version)
 				al_jsonbuild_value(&frame, &walk.value);
 				continue;
 			}
-			if (!version->before_known || !version->after_known ||
-				version->before == NULL || version->after == NULL)
+			if (!find_object(version->before_known ? version->before : NULL, &walk, &old) ||
+				!find_object(version->after_known ? version->after : NULL, &walk, &new))
 			{
-				/* the rows are not known: what differs inside is */
+				/* the values are not known: what differs inside is */
 				al_jsonbuild_value(&frame, &walk.value);
 				continue;
-			}
-			for (int side = 0; side < 2; side++)
-			{
-				JsonbValue	item;
-				Jsonb	   *object = side == 0 ? version->before : version->after;
-
-				if (getKeyJsonValueFromContainer(&object->root, walk.key, walk.keylen, &item) != NULL)
-					al_jsonbuild_from_jsonb(side == 0 ? &old : &new, &item);
 			}
 		}
 		else if (version->change.action == AL_DELETE)
