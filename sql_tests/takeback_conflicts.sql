@@ -109,6 +109,55 @@ SELECT * FROM all_ways($$rollback_to('{parent}', 'takeback_conflicts_2'$$);
 SELECT * FROM shown($$rollback_to('{parent, child}', 'takeback_conflicts_2')$$);
 TABLE child; TABLE parent;
 
+-- RESTRICT holds though another row is to have the key; what only a partition refers to is not looked at
+CREATE TABLE held (id int PRIMARY KEY, k int NOT NULL UNIQUE);
+CREATE TABLE holder (k int REFERENCES held (k) ON UPDATE RESTRICT ON DELETE RESTRICT);
+SELECT audit_log.enable('held');
+INSERT INTO held VALUES (1, 2), (2, 3);
+UPDATE held SET k = k - 1;
+SELECT newest() AS moved \gset
+INSERT INTO holder VALUES (2);
+SELECT * FROM all_ways(format('undo_transaction(%s', :moved));
+CREATE TABLE split (id int PRIMARY KEY, parent int) PARTITION BY RANGE (id);
+CREATE TABLE split_1 PARTITION OF split FOR VALUES FROM (1) TO (10);
+ALTER TABLE split_1 ADD CONSTRAINT of_one FOREIGN KEY (parent) REFERENCES parent;
+SELECT audit_log.enable('split');
+INSERT INTO parent VALUES (99);
+INSERT INTO split VALUES (1, 99);
+DELETE FROM split;
+SELECT newest() AS gone \gset
+DELETE FROM parent WHERE id = 99;
+\set VERBOSITY sqlstate
+SELECT audit_log.undo_transaction(:gone);
+\set VERBOSITY default
+
+-- rows that the table does not take any more, and such as are not in the log as a whole
+CREATE TABLE strict (id int PRIMARY KEY, v int, secret text NOT NULL, n serial);
+SELECT audit_log.enable('strict', exclude => '{secret}');
+INSERT INTO strict VALUES (1, 1, 's'), (2, 2, 's'), (3, 3, 's');
+UPDATE strict SET v = v + 10;
+SELECT newest() AS raised \gset
+DELETE FROM strict WHERE id = 3;
+SELECT newest() AS gone \gset
+ALTER TABLE strict ADD CHECK (v > 1), ADD w int NOT NULL DEFAULT 7;
+SELECT * FROM all_ways(format('undo_transaction(%s', :gone));
+ALTER TABLE strict ALTER secret SET DEFAULT 'none';
+SELECT * FROM all_ways(format('undo_transaction(%s', :gone));
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(:raised, force => true) ORDER BY 1;
+SELECT id, v, secret, w FROM strict ORDER BY id;
+CREATE TABLE pieces (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+CREATE TABLE pieces_1 PARTITION OF pieces FOR VALUES FROM (1) TO (10);
+CREATE TABLE pieces_2 PARTITION OF pieces FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
+CREATE TABLE pieces_20 (v text, id int NOT NULL);
+ALTER TABLE pieces_2 ATTACH PARTITION pieces_20 DEFAULT;
+CREATE TABLE pieces_3 PARTITION OF pieces FOR VALUES FROM (20) TO (30);
+SELECT audit_log.enable('pieces');
+INSERT INTO pieces VALUES (1, 'a'), (11, 'b'), (21, 'c');
+DELETE FROM pieces;
+SELECT newest() AS gone \gset
+DROP TABLE pieces_3;
+SELECT * FROM all_ways(format('undo_transaction(%s', :gone));
+
 -- many: the message names some, dry_run all
 TRUNCATE t;
 INSERT INTO t (id, a) SELECT n, 'a' FROM generate_series(1, 30) n;

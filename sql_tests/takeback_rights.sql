@@ -127,6 +127,45 @@ SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'mine'::regclass AND tg
 RESET ROLE;
 TABLE mine ORDER BY id;
 
+-- row security forced on the owner of another table hides nothing from the looks that are taken as him
+CREATE TABLE hidden (id int PRIMARY KEY, mine int REFERENCES mine);
+ALTER TABLE hidden OWNER TO regress_reader;
+ALTER TABLE hidden ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+INSERT INTO mine VALUES (7, 'h', 'h');
+SELECT newest() AS seven \gset
+INSERT INTO hidden VALUES (1, 7);
+SET ROLE regress_deleter;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(:seven, dry_run => true);
+RESET ROLE;
+DROP TABLE hidden;
+-- nor rows of his own table from who passes it by
+ALTER ROLE regress_deleter BYPASSRLS;
+ALTER TABLE mine ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+DROP POLICY p ON mine;
+SET ROLE regress_deleter;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(:seven);
+RESET ROLE;
+
+-- a column that has to make way is written, too
+CREATE TABLE pair (id int PRIMARY KEY, a int, b int, UNIQUE (a, b));
+CREATE TABLE pair_child (id int REFERENCES pair ON DELETE CASCADE);
+SELECT audit_log.enable('pair');
+GRANT SELECT, UPDATE (b) ON pair TO regress_taker;
+INSERT INTO pair VALUES (1, 1, 1), (2, 1, 2);
+BEGIN;
+UPDATE pair SET b = b + 10;
+UPDATE pair SET b = 13 - b;
+COMMIT;
+SELECT newest() AS swapped \gset
+SET ROLE regress_taker;
+SELECT audit_log.undo_transaction(:swapped, dry_run => true);
+RESET ROLE;
+GRANT UPDATE (a) ON pair TO regress_taker;
+SET ROLE regress_taker;
+SELECT count(*) FROM audit_log.undo_transaction(:swapped);
+TABLE pair ORDER BY id;
+RESET ROLE;
+
 -- what rows claim of their writer, the taker is not
 CREATE TABLE claimed (id int PRIMARY KEY, a int, writer text);
 SELECT audit_log.enable('claimed', user_column => 'writer', require => '{user_id}');

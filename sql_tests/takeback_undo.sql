@@ -116,6 +116,77 @@ SELECT min(transaction_id) AS one, max(transaction_id) AS undo FROM audit_log.au
 SELECT record_id, before ->> 'note' AS before, after ->> 'note' AS after FROM audit_log.undo_transaction(:one, dry_run => true);
 SELECT record_id, before ->> 'note' AS before, after ->> 'note' AS after FROM audit_log.undo_transaction(:one, same_xid => true) ORDER BY 1;
 
+-- a statement inside another has the lower id, and comes later
+CREATE TABLE nest (id int PRIMARY KEY, v text);
+SELECT audit_log.enable('nest');
+CREATE FUNCTION nest() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO nest VALUES (OLD.id, 'again');
+    ELSIF NEW.id < 100 THEN
+        UPDATE nest SET id = id + 100 WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER a AFTER UPDATE OR DELETE ON nest FOR EACH ROW EXECUTE FUNCTION nest();
+INSERT INTO nest VALUES (1, 'a'), (2, 'b');
+DELETE FROM nest WHERE id = 1;
+UPDATE nest SET v = 'B' WHERE id = 2;
+SELECT max(id) FILTER (WHERE action_type = 'INSERT') AS inserted, max(id) FILTER (WHERE action_type = 'UPDATE' AND changes ? 'v') AS changed
+  FROM audit_log.audit_logs WHERE relation = 'nest'::regclass \gset
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_change(:inserted, user_triggers => false);
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_change(:changed, user_triggers => false);
+TABLE nest;
+
+-- newest first, one after the other: a record is the same when its deletion was taken back
+TRUNCATE nest;
+DROP TRIGGER a ON nest;
+INSERT INTO nest VALUES (1, 'a');
+SELECT newest() AS t1 \gset
+DELETE FROM nest;
+SELECT newest() AS t2 \gset
+INSERT INTO nest VALUES (1, 'other');
+SELECT newest() AS t3 \gset
+DELETE FROM nest;
+SELECT action_type, after FROM audit_log.undo_transaction(newest());
+-- this one is another
+SELECT action_type, conflict LIKE 'changed since % the row is gone' AS gone FROM audit_log.undo_transaction(:t1, dry_run => true);
+SELECT action_type, before FROM audit_log.undo_transaction(:t3);
+SELECT action_type, after FROM audit_log.undo_transaction(:t2);
+SELECT action_type, before, conflict FROM audit_log.undo_transaction(:t1);
+TABLE nest;
+
+-- as many rows as there were, also where a row has nothing to set
+CREATE TABLE empty (g int GENERATED ALWAYS AS (1) STORED);
+SELECT audit_log.enable('empty');
+INSERT INTO empty SELECT FROM generate_series(1, 3);
+DELETE FROM empty;
+SELECT action_type, after FROM audit_log.undo_transaction(newest());
+TABLE empty;
+
+-- GENERATED ALWAYS AS IDENTITY is updated: what refers to the row does not go with it
+CREATE TABLE ident (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY UNIQUE);
+CREATE TABLE ident_child (id int REFERENCES ident ON DELETE CASCADE, n int REFERENCES ident (n) ON DELETE SET NULL ON UPDATE CASCADE);
+SELECT audit_log.enable('ident');
+INSERT INTO ident VALUES (1), (2);
+INSERT INTO ident_child VALUES (1, 1), (2, 2);
+UPDATE ident SET n = DEFAULT;
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_transaction(newest()) ORDER BY 1;
+TABLE ident_child ORDER BY id;
+SELECT attidentity FROM pg_attribute WHERE attrelid = 'ident'::regclass AND attname = 'n';
+UPDATE ident SET n = 7;
+SELECT kind FROM audit_log.table_state s JOIN audit_log.tracked_table t ON t.id = s.table_id WHERE t.table_name = 'ident' AND t.table_schema = 'take Back';
+
+-- keys that read as something else
+CREATE TABLE odd (j jsonb PRIMARY KEY, v int);
+SELECT audit_log.enable('odd');
+INSERT INTO odd VALUES ('null', 1), ('{"$pg": "x"}', 2), ('"text"', 3), ('["[", null]', 4);
+UPDATE odd SET v = v + 10;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY before -> 'v';
+DELETE FROM odd;
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY after -> 'v';
+SELECT record_id, action_type, conflict FROM audit_log.undo_transaction(newest()) ORDER BY before -> 'v';
+
 -- numbers that are none
 SELECT audit_log.undo_transaction(NULL);
 SELECT audit_log.undo_change(-1);

@@ -165,6 +165,15 @@ SELECT audit_log.row_as_of('part', '7', 'start');
 SELECT audit_log.row_as_of('part', '["x", "y"]', 'start');
 SELECT audit_log.row_as_of('part', NULL, 'start');
 
+-- keys whose values are told apart without writing them
+CREATE TABLE kinds (o oid, i int, s smallint, b boolean, d date, t timestamptz, u uuid, c varchar(9), v int, PRIMARY KEY (o, i, s, b, d, t, u, c));
+INSERT INTO kinds SELECT 4294967295 - g, -g, -g, g % 2 = 0, '-infinity', '0044-03-15 BC', md5(g::text)::uuid, 'k' || g, g FROM generate_series(0, 5) g;
+SELECT audit_log.enable('kinds');
+SELECT audit_log.mark('kinds');
+UPDATE kinds SET v = -v WHERE i < -2;
+DELETE FROM kinds WHERE i = -5;
+SELECT o, i, v FROM audit_log.as_of(NULL::kinds, 'kinds') ORDER BY v;
+
 -- record_id(row), and queries for views
 SELECT audit_log.record_id(p) FROM part p WHERE id = 5;
 SELECT audit_log.record_id(r) FROM audit_log.as_of(NULL::"t ""a""", 'keys 2') r WHERE plain = 5;

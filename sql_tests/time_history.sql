@@ -86,6 +86,16 @@ UPDATE mine SET name = 'seen' WHERE id = 2;
 SELECT v, action, changeset -> 'name' AS name, record FROM versions('2');
 SELECT audit_log.disable('mine');
 SELECT count(*) FROM versions('2');
+-- it begins when the audit did under which the first change was made
+CREATE TABLE twice (id int PRIMARY KEY, v int);
+INSERT INTO twice VALUES (1, 1), (2, 1);
+SELECT audit_log.enable('twice');
+UPDATE twice SET v = 2 WHERE id = 1;
+SELECT audit_log.disable('twice');
+SELECT audit_log.enable('twice');
+UPDATE twice SET v = v + 1;
+SELECT id, version, timestamp >= lag(timestamp, 1, '-infinity') OVER (PARTITION BY id ORDER BY version) AS in_order, changeset
+  FROM twice, audit_log.history('twice', id::text) ORDER BY id, version;
 -- a masked column is its hash throughout, an excluded one absent
 CREATE TABLE secrets (id int PRIMARY KEY, secret text, note text);
 SELECT audit_log.enable('secrets', mask => '{secret}', exclude => '{note}');

@@ -89,6 +89,18 @@ SELECT * FROM audit_log.as_of(NULL::t, NULL::timestamptz);
 SELECT name, comment, db_user = current_user AS mine, timestamp BETWEEN now() - interval '1 hour' AND clock_timestamp() AS by_the_clock
   FROM audit_log.marks WHERE name IN ('first', 'own', 'rr') ORDER BY timestamp;
 
+-- made in another cluster that gave no ids out afterwards, and whose xids come again here
+BEGIN;
+INSERT INTO audit_log.cluster SELECT 1, 1, t.last_value + 1, c.last_value + 1, clock_timestamp() FROM audit_log.transaction_id_seq t, audit_log.change_id_seq c;
+INSERT INTO audit_log.mark SELECT 'elsewhere', NULL, clock_timestamp(), pg_current_snapshot(), pg_current_xact_id(), 1000, t.last_value, c.last_value, current_user
+  FROM audit_log.transaction_id_seq t, audit_log.change_id_seq c;
+INSERT INTO audit_log.cluster SELECT s.system_identifier, p.timeline_id, t.last_value + 1, c.last_value + 1, clock_timestamp()
+  FROM pg_control_system() s, pg_control_checkpoint() p, audit_log.transaction_id_seq t, audit_log.change_id_seq c;
+CREATE TEMP TABLE was AS SELECT * FROM t;
+DELETE FROM t;
+SELECT count(*) > 0 AND count(*) = (SELECT count(*) FROM audit_log.as_of(NULL::t, 'elsewhere')) AS as_it_was FROM was;
+ROLLBACK;
+
 -- whose they are
 CREATE ROLE regress_time_marks;
 SELECT audit_log.grant_read('regress_time_marks');

@@ -177,6 +177,7 @@ return_rows(FunctionCallInfo fcinfo, Oid relid, bool json)
 	output.then = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	output.virtual = json ? NULL : al_virtual_prepare(rel);
 	put_all(&output);
+	al_past_check_snapshot(rel);
 	al_virtual_end(output.virtual);
 	ExecDropSingleTupleTableSlot(output.then);
 	al_past_end(output.past);
@@ -290,6 +291,7 @@ audit_log_row_as_of(PG_FUNCTION_ARGS)
 		al_past_refuse_unknown(past, unknown);
 		object = al_past_object(past->table, then);
 	}
+	al_past_check_snapshot(rel);
 	ExecDropSingleTupleTableSlot(now);
 	ExecDropSingleTupleTableSlot(then);
 	al_past_end(past);

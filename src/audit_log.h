@@ -948,6 +948,7 @@ typedef struct AlPastColumn
 	AttrNumber	number;			/* by the state */
 	AttrNumber	attnum;			/* of today's column, 0: dropped since */
 	bool		same_type;		/* else values are read through the new type */
+	bool		same_text;		/* the new type writes values as this one did */
 	bool		masked;
 } AlPastColumn;
 
@@ -963,7 +964,7 @@ typedef struct AlState
 	AlPastColumn *columns;		/* in jsonb's key order */
 	int			nkeys;
 	AttrNumber *keys;			/* today's, 0: dropped since */
-	bool		key_same_types; /* else the ids are to be read through them */
+	bool		key_same_texts; /* else the ids are to be read through the types */
 	bool		key_masked;
 	int			era;			/* the same for states that name records alike,
 								 * today's is 0 */
@@ -1009,8 +1010,8 @@ extern const AlState *al_states_gap(const AlStates *states, int64 from_change_id
 extern Bitmapset *al_states_left_out(const AlState *state);
 /* do all changes name today's records by the texts of today's key? */
 extern bool al_states_same_ids(const AlStates *states);
-/* when the audit that is in force began, or would have */
-extern TimestampTz al_states_began(const AlStates *states);
+/* when the audit began, or would have, under which a change was captured */
+extern TimestampTz al_states_began(const AlStates *states, int64 change_id);
 extern const AlPastColumn *al_states_column(const AlState *state, const char *name, int namelen);
 
 /*
@@ -1123,6 +1124,8 @@ typedef struct AlPast
  * are the caller's to check too (al_past_check_rights).
  */
 extern void al_past_check_rights(Relation rel);
+/* error where the caller's snapshot is too old for the table, which has been read */
+extern void al_past_check_snapshot(Relation root);
 extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids,
 							Bitmapset *without);
 extern void al_past_refuse(const AlPast *past);
@@ -1223,7 +1226,11 @@ typedef struct AlPlanRow
 	const char *left_id;		/* id under which its steps have left it */
 	AlPlanStep *steps;			/* newest first */
 	AlPlanStep **last;			/* where an earlier one goes */
+	int64		last_change;	/* the newest step's id and command */
+	CommandId	last_command;
 	bool		gone;			/* deleted since */
+	int			others;			/* records that have borne its id since then, and
+								 * were not taken back */
 	bool		wanted;			/* not filtered out */
 	int64		by;				/* the newest transaction that changed it since,
 								 * 0: none */

@@ -360,6 +360,7 @@ audit_log_diff(PG_FUNCTION_ARGS)
 	add_pairs(&output, output.from);
 	add_pairs(&output, output.to);
 	put_all(&output);
+	al_past_check_snapshot(rel);
 	ExecDropSingleTupleTableSlot(output.before);
 	ExecDropSingleTupleTableSlot(output.after);
 	al_past_end(output.from);

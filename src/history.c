@@ -12,11 +12,13 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -39,7 +41,7 @@ typedef struct Version
 /* who bears a key, or bore it last */
 typedef struct Bearer
 {
-	char	   *id;
+	const char *id;				/* hash key: pointer to the text */
 	int			life;
 	bool		there;
 	bool		moved;			/* has another key since */
@@ -53,7 +55,7 @@ typedef struct History
 	int			n;
 	int			room;
 	Version    *versions;		/* of all lives, oldest first */
-	List	   *bearers;		/* of Bearer * */
+	HTAB	   *bearers;		/* of Bearer */
 	int			lives;
 	MemoryContext cxt;
 	ReturnSetInfo *rsinfo;
@@ -61,23 +63,44 @@ typedef struct History
 
 /* ---- whose changes ---- */
 
+static uint32
+hash_id(const void *key, Size size)
+{
+	const char *id = *(const char *const *) key;
+
+	(void) size;
+	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
+}
+
+static int
+match_id(const void *a, const void *b, Size size)
+{
+	(void) size;
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+static HTAB *
+make_bearers(MemoryContext cxt)
+{
+	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(Bearer),
+	.hash = hash_id,.match = match_id,.hcxt = cxt};
+
+	return hash_create("audit_log bearers", 16, &ctl,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
 static Bearer *
 find_bearer(History *history, const char *id)
 {
-	ListCell   *lc;
-	Bearer	   *bearer;
+	bool		found;
+	Bearer	   *bearer = hash_search(history->bearers, &id, HASH_ENTER, &found);
 
-	foreach(lc, history->bearers)
-	{
-		bearer = lfirst(lc);
-		if (strcmp(bearer->id, id) == 0)
-			return bearer;
-	}
-	bearer = palloc0(sizeof(Bearer));
+	if (found)
+		return bearer;
 	bearer->id = pstrdup(id);
 	bearer->moved = true;		/* nobody yet */
+	bearer->there = false;
 	bearer->life = -1;
-	history->bearers = lappend(history->bearers, bearer);
 	return bearer;
 }
 
@@ -239,6 +262,41 @@ set_whole_rows(History *history, Version *version)
 	}
 }
 
+/* The object that a row (NULL: not known) has in the column where the walk stands. */
+static bool
+find_object(Jsonb *row, const AlJsonWalk *walk, AlValue *value)
+{
+	JsonbValue	item;
+
+	if (row == NULL ||
+		getKeyJsonValueFromContainer(&row->root, walk->key, walk->keylen, &item) == NULL)
+		return false;
+	al_jsonbuild_from_jsonb(value, &item);
+	return al_jsonwalk_is_object(value);
+}
+
+/*
+ * Does the delta change the inside of values that are objects in this row?  Not
+ * of a column that has got another type since: then the row is not known.
+ */
+static bool
+fits(Jsonb *object, Jsonb *delta)
+{
+	AlJsonWalk	walk;
+
+	al_jsonwalk_begin(&walk, &delta->root);
+	while (al_jsonwalk_next(&walk))
+	{
+		AlDelta		difference;
+		AlValue		value;
+
+		al_deltaread_key(&walk, NULL, &difference);
+		if (difference.kind == AL_DELTA_NESTED && !find_object(object, &walk, &value))
+			return false;
+	}
+	return true;
+}
+
 /* What the row was before, from what it was after. */
 static void
 step_back(History *history, Version *version)
@@ -247,7 +305,7 @@ step_back(History *history, Version *version)
 		return;
 	if (version->change.action == AL_SNAPSHOT)
 		version->before = version->after;
-	else if (version->after == NULL)
+	else if (version->after == NULL || !fits(version->after, version->delta))
 		return;
 	else
 		version->before = as_under(history, version->state,
@@ -258,7 +316,8 @@ step_back(History *history, Version *version)
 static void
 step_forward(History *history, Version *version)
 {
-	if (version->after_known || !version->before_known || version->before == NULL)
+	if (version->after_known || !version->before_known || version->before == NULL ||
+		!fits(version->before, version->delta))
 		return;
 	version->after = as_under(history, version->state,
 							  al_patch_apply(version->before, version->delta, false));
@@ -338,20 +397,12 @@ make_changeset(const Version *version)
 				al_jsonbuild_value(&frame, &walk.value);
 				continue;
 			}
-			if (!version->before_known || !version->after_known ||
-				version->before == NULL || version->after == NULL)
+			if (!find_object(version->before_known ? version->before : NULL, &walk, &old) ||
+				!find_object(version->after_known ? version->after : NULL, &walk, &new))
 			{
-				/* the rows are not known: what differs inside is */
+				/* the values are not known: what differs inside is */
 				al_jsonbuild_value(&frame, &walk.value);
 				continue;
-			}
-			for (int side = 0; side < 2; side++)
-			{
-				JsonbValue	item;
-				Jsonb	   *object = side == 0 ? version->before : version->after;
-
-				if (getKeyJsonValueFromContainer(&object->root, walk.key, walk.keylen, &item) != NULL)
-					al_jsonbuild_from_jsonb(side == 0 ? &old : &new, &item);
 			}
 		}
 		else if (version->change.action == AL_DELETE)
@@ -477,7 +528,7 @@ put_versions(History *history, Version **own, int n, Jsonb *now)
 				 errdetail("What was logged under it is not shown."),
 				 errhint("audit_log.audit_logs shows what was logged.")));
 	if (n == 0 || (own[0]->change.action != AL_INSERT && own[0]->change.action != AL_SNAPSHOT))
-		put_version(history, number++, NULL, al_states_began(history->states), 0, 0,
+		put_version(history, number++, NULL, al_states_began(history->states, n == 0 ? PG_INT64_MAX : own[0]->change.id), 0, 0,
 					n == 0 ? now : own[0]->before);
 	if (n == 0)
 		return;
@@ -509,7 +560,7 @@ put_history(History *history, const char *id)
 	int			life;
 	const char *id_now = NULL;
 	Jsonb	   *now = NULL;
-	ListCell   *lc;
+	HASH_SEQ_STATUS seq;
 
 	if (al_states_same_ids(history->states))
 		al_logread_records(history->states->table_id, list_make1(unconstify(char *, id)), NULL, false,
@@ -526,13 +577,10 @@ put_history(History *history, const char *id)
 			put_versions(history, NULL, 0, now);
 		return;
 	}
-	foreach(lc, history->bearers)
-	{
-		Bearer	   *other = lfirst(lc);
-
-		if (other->life == life && other->there)
-			id_now = other->id;
-	}
+	hash_seq_init(&seq, history->bearers);
+	while ((bearer = hash_seq_search(&seq)) != NULL)
+		if (bearer->life == life && bearer->there)
+			id_now = bearer->id;
 	if (id_now != NULL)
 		now = object_now(history, id_now);
 	own = palloc(sizeof(Version *) * history->n);
@@ -562,8 +610,10 @@ audit_log_history(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	history.states = al_states_read(history.rel);
 	history.table = al_past_table(history.rel, history.states);
+	history.bearers = make_bearers(history.cxt);
 	put_history(&history, al_past_normal_id(history.table, history.rel,
 											text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	al_past_check_snapshot(history.rel);
 	table_close(history.rel, NoLock);
 	return (Datum) 0;
 }

@@ -109,16 +109,18 @@ typedef struct Epoch
 } Epoch;
 
 static const char epochs_sql[] =
-"SELECT system_identifier, timeline, first_transaction_id, first_change_id"
+"SELECT system_identifier, timeline, first_transaction_id, first_change_id, timestamp"
 " FROM audit_log.cluster ORDER BY first_transaction_id, timestamp";
 
 /*
- * The epoch in which this id of a transaction row belongs.  Epochs before that
+ * The epoch in which this id of a transaction row belongs.  Where no id was taken
+ * in one, the next one begins with the same: then it is the one that had begun
+ * when the id was looked at (by the clock of its own cluster).  Epochs before that
  * are of the same cluster, before it was promoted, count with it: transactions
  * prepared then may be committed now.
  */
 static Epoch
-find_epoch(int64 transaction_id)
+find_epoch(int64 transaction_id, TimestampTz looked_at)
 {
 	Epoch		epoch = {.first_transaction_id = PG_INT64_MAX,.first_change_id = PG_INT64_MAX,
 	.end_transaction_id = PG_INT64_MAX};
@@ -131,11 +133,15 @@ find_epoch(int64 transaction_id)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		if (int64_of(i, 3, 0) <= transaction_id)
+		int64		first = int64_of(i, 3, 0);
+
+		if (first < transaction_id ||
+			(first == transaction_id &&
+			 (at < 0 || DatumGetTimestampTz(value_of(i, 5, &isnull)) <= looked_at)))
 			at = (int) i;
 		else
 		{
-			epoch.end_transaction_id = int64_of(i, 3, 0);
+			epoch.end_transaction_id = first;
 			break;
 		}
 	}
@@ -217,7 +223,7 @@ read_mark(AlMoment *moment, text *name, MemoryContext cxt)
 	moment->change_id = int64_of(0, 6, 0);
 
 	/* the row of the mark's cluster was there before the next id was taken */
-	epoch = find_epoch(transaction_id + 1);
+	epoch = find_epoch(transaction_id + 1, moment->timestamp);
 
 	add_arg(&later, PG_SNAPSHOTOID, snapshot);
 	add_arg(&later, INT8OID, Int64GetDatum(transaction_id));
@@ -309,7 +315,7 @@ read_timestamp(AlMoment *moment, MemoryContext cxt)
 	Request		watermark = {0};
 	Request		under_way = {0};
 	Request		states = {0};
-	Epoch		epoch = find_epoch(PG_INT64_MAX);
+	Epoch		epoch = find_epoch(PG_INT64_MAX, moment->timestamp);
 	Datum		xmin = FullTransactionIdGetDatum(FullTransactionIdFromU64(0));
 	bool		kept = track_commit_timestamp && epoch.current;
 	int64		border_id;

@@ -736,6 +736,7 @@ check_children(Search *search, AlPlanTable *table, const ForeignKey *key)
 	Relation	child;
 	StringInfoData sql;
 	List	   *rows = NIL;
+	List	   *restricted = NIL;
 	Bitmapset  *seen = NULL;
 	ListCell   *lc;
 	uint64		n;
@@ -751,7 +752,7 @@ check_children(Search *search, AlPlanTable *table, const ForeignKey *key)
 		if (row->action == AL_PLAN_DELETE)
 			action = key->on_delete;
 		else if (row->action == AL_PLAN_UPDATE && bms_overlap(row->columns, parent_columns))
-			action = key->on_update;
+			action = row->replace ? key->on_delete : key->on_update;
 		else
 			continue;
 		/* the others act */
@@ -790,10 +791,16 @@ check_children(Search *search, AlPlanTable *table, const ForeignKey *key)
 		if (bms_is_member(row->no, seen))
 			continue;
 		seen = bms_add_member(seen, row->no);
-		rows = lappend(rows, row);
+		/* which does not care whether another row has the key then */
+		if ((row->action == AL_PLAN_DELETE ? key->on_delete : key->on_update) == FKCONSTR_ACTION_RESTRICT &&
+			!row->replace)
+			restricted = lappend(restricted, row);
+		else
+			rows = lappend(rows, row);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	rows = without_provided(search, rows, table, rowset, key->parent_columns, key->parent_parent, key);
+	rows = list_concat(rows, restricted);
 	foreach(lc, rows)
 		leave_out(search, lfirst(lc), psprintf("still referenced by table %s: foreign key \"%s\"",
 											   qualified(child), key->name));
@@ -844,16 +851,6 @@ look(Search *search)
 		{
 			table->rows[i]->replace = false;
 			table->rows[i]->park = NULL;
-			/* the server does not update these */
-			if (!table->rows[i]->left_out && table->rows[i]->action == AL_PLAN_UPDATE)
-			{
-				TupleDesc	desc = RelationGetDescr(table->rel);
-				int			attnum = -1;
-
-				while ((attnum = bms_next_member(table->rows[i]->columns, attnum)) >= 0)
-					if (TupleDescAttr(desc, attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS)
-						table->rows[i]->replace = true;
-			}
 		}
 		table->again = false;
 	}

@@ -83,6 +83,7 @@ make_names(const char *name, MemoryContext cxt)
 void
 al_past_misfit(const AlPast *past, const char *detail)
 {
+	al_past_check_snapshot(past->rel);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the log of table %s does not fit its rows", past->states->name),
@@ -127,6 +128,81 @@ al_past_check_rights(Relation rel)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for the log of table \"%s\"", RelationGetRelationName(rel)),
 				 errdetail("The log of a table is for those who may SELECT all its columns, with no row security in between.")));
+}
+
+/* ---- one snapshot ---- */
+
+/*
+ * $1 the table, $2 its partitions and itself as they are.  pg_relation_filenode()
+ * tells what is now, pg_class what the snapshot sees; a partition that was made
+ * since holds nothing that it sees.
+ */
+static const char torn_sql[] =
+"WITH RECURSIVE m (relid, kind) AS ("
+"  SELECT c.oid, c.relkind FROM pg_catalog.pg_class c WHERE c.oid = $1"
+"  UNION ALL"
+"  SELECT c.oid, c.relkind FROM m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.relid AND NOT i.inhdetachpending"
+"   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE m.kind = 'p')"
+" SELECT c.oid FROM pg_catalog.pg_class c"
+" WHERE c.relkind = 'r' AND (c.oid = ANY ($2) OR c.oid IN (SELECT relid FROM m))"
+"   AND (c.oid <> ALL ($2) OR c.oid NOT IN (SELECT relid FROM m)"
+"        OR pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode)"
+" LIMIT 1";
+
+static bool
+is_torn(Relation root)
+{
+	List	   *relids = root->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ?
+		find_all_inheritors(RelationGetRelid(root), NoLock, NULL) :
+		list_make1_oid(RelationGetRelid(root));
+	Datum	   *elems = palloc(sizeof(Datum) * list_length(relids));
+	Oid			types[] = {OIDOID, OIDARRAYOID};
+	Datum		values[2];
+	bool		torn;
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[0] = ObjectIdGetDatum(RelationGetRelid(root));
+	values[1] = PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	SPI_connect();
+	if (SPI_execute_with_args(torn_sql, 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read pg_class");
+	torn = SPI_processed > 0;
+	SPI_finish();
+	return torn;
+}
+
+/*
+ * A table that was emptied or rewritten, or whose partitions came or went, after
+ * the snapshot was taken, does not show what the snapshot saw, and the log, as
+ * the snapshot has it, does not tell of it.  That may be so although the table
+ * is locked now: the statement's snapshot is older than the lock.  To be called
+ * when the table has been read.
+ */
+void
+al_past_check_snapshot(Relation root)
+{
+	AlOwn		saved;
+	volatile bool torn = false;
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		torn = is_torn(root);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	if (torn)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not read table \"%s\" by this snapshot", RelationGetRelationName(root)),
+				 errdetail("It was emptied or rewritten, or partitions came or went, after the snapshot was taken."),
+				 errhint("Try again, with a new snapshot.")));
 }
 
 /* ---- record ids ---- */
@@ -450,7 +526,8 @@ take_back_delta(AlPastRecord *record, const AlState *state, Jsonb *delta)
 			value->masked = column->masked;
 			value->value = difference.kind == AL_DELTA_ADDED ? NULL : old_value(&difference.old);
 		}
-		else if (value->known && value->nested == NIL && value->value != NULL)
+		else if (value->known && value->nested == NIL && value->value != NULL &&
+				 JB_ROOT_IS_OBJECT(value->value))
 			value->value = al_patch_apply(value->value, al_jsonbuild_scalar(&difference.new), true);
 		else
 			value->nested = lappend(value->nested, al_jsonbuild_scalar(&difference.new));
@@ -702,7 +779,7 @@ normal_id_as_caller(const AlTable *table, Relation rel, const char *record_id)
 char *
 al_past_id(const AlTable *table, Relation rel, const AlState *state, const char *record_id)
 {
-	if (record_id == NULL || state->key_same_types || state->key_masked || state->era != 0 ||
+	if (record_id == NULL || state->key_same_texts || state->key_masked || state->era != 0 ||
 		table->nkeys == 0)
 		return unconstify(char *, record_id);
 	return normal_id_as_caller(table, rel, record_id);
@@ -989,7 +1066,13 @@ key_hash(uint32 hash, const AlColumn *column, Datum value)
 	uint32		own;
 
 	if (column->typbyval)
-		own = hash_bytes((const unsigned char *) &value, sizeof(Datum));
+	{
+		unsigned char bytes[sizeof(Datum)];
+
+		/* a Datum's further bytes are not the same wherever it comes from */
+		store_att_byval(bytes, value, column->typlen);
+		own = hash_bytes(bytes, column->typlen);
+	}
 	else if (column->typlen > 0)
 		own = hash_bytes((const unsigned char *) DatumGetPointer(value), column->typlen);
 	else
@@ -1194,6 +1277,16 @@ put_past_value(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
 		put_value(past, then, past_value->attnum, &value, past_value->masked, true, unknown);
 		return;
 	}
+	/* of another type now, but its text may be that of the object that it was */
+	if (value.kind == AL_STRING)
+		json = al_jsontext_try(value.string, value.len);
+	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the log cannot tell what table %s was at %s", past->states->name, past->moment->text),
+				 errdetail("Column %s held a JSON object, of which the log has what changed inside; by now it holds something else.",
+						   quote_identifier(NameStr(TupleDescAttr(then->tts_tupleDescriptor, past_value->attnum - 1)->attname))),
+				 errhint("audit_log.audit_logs shows what was logged.")));
 	foreach(lc, past_value->nested)
 		json = al_patch_apply(json, lfirst(lc), true);
 	al_jsonbuild_from_root(&value, json);

@@ -371,26 +371,41 @@ swap_present(AlPlanRow *a, AlPlanRow *b)
 	b->before = swap.before;
 }
 
-/* Of a table without key: a row that would be deleted serves as one to be inserted. */
+/*
+ * Of a table without key rows are told apart by their images alone: one that
+ * looks as another is to look stands for it, and nothing is written.
+ */
 static void
 pair_images(AlPlanTable *table)
 {
+	char	  **aims = palloc0(sizeof(char *) * Max(table->nrows, 1));
+	Jsonb	   *stripped;
+
+	for (int i = 0; i < table->nrows; i++)
+		if (table->rows[i]->aim != NULL && !table->rows[i]->left_out)
+			aims[i] = al_plan_image_id(table->rows[i]->aim, &stripped);
 	for (int i = 0; i < table->nrows; i++)
 	{
 		AlPlanRow  *row = table->rows[i];
 		AlPlanRow  *other;
-		Jsonb	   *stripped;
 
-		if (row->present || row->aim == NULL || row->left_out)
+		if (aims[i] == NULL || (row->present && strcmp(row->id, aims[i]) == 0))
 			continue;
-		other = al_plan_find_row(table, al_plan_image_id(row->aim, &stripped));
-		while (other != NULL && (!other->present || other->aim != NULL || other->left_out))
+		/* any but those that look so already, and are to */
+		other = al_plan_find_row(table, aims[i]);
+		while (other != NULL &&
+			   (other == row || !other->present || other->left_out ||
+				(aims[other->no] != NULL && strcmp(other->id, aims[other->no]) == 0)))
 			other = other->same_id;
 		if (other == NULL)
 			continue;
+		if (row->id != NULL)
+			leave_id(row);
 		leave_id(other);
 		swap_present(row, other);
 		enter_id(row);
+		if (other->id != NULL)
+			enter_id(other);
 	}
 }
 

@@ -42,8 +42,17 @@ key_value(const AlPlanTable *table, AttrNumber attnum, char *text, int len, AlVa
 		get_typtype(type) != TYPTYPE_COMPOSITE)
 		return;
 	json = al_jsontext_try(text, len);
-	if (json != NULL && (type == JSONOID || type == JSONBOID || !JB_ROOT_IS_SCALAR(json)))
-		al_jsonbuild_from_root(out, json);
+	if (json == NULL || (type != JSONOID && type != JSONBOID && JB_ROOT_IS_SCALAR(json)))
+		return;
+	al_jsonbuild_from_root(out, json);
+	/* what as JSON would mean something else is read as the type's own text */
+	if (out->kind == AL_NULL ||
+		(out->kind == AL_CONTAINER && al_encode_single_is_pg(out->container)))
+	{
+		out->kind = AL_PG;
+		out->string = text;
+		out->len = len;
+	}
 }
 
 /* The texts of a record id, one for each key column; false where it has not so many. */

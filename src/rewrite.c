@@ -19,6 +19,8 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
@@ -32,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #include "audit_log.h"
@@ -151,6 +154,51 @@ release_triggers(List *held)
 	CommandCounterIncrement();
 }
 
+/* ---- identity columns ---- */
+
+static bool
+is_always_identity(const AlPlanTable *table, int attnum)
+{
+	return TupleDescAttr(RelationGetDescr(table->rel), attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+}
+
+/*
+ * No UPDATE sets a column GENERATED ALWAYS AS IDENTITY, and DELETE and INSERT
+ * would take along, by actions of foreign keys, what refers to the row.  So for
+ * one statement it is BY DEFAULT, which like held triggers no other session sees.
+ */
+static void
+set_identity(AlPlanTable *table, Bitmapset *columns, char identity)
+{
+	Relation	catalog = table_open(AttributeRelationId, RowExclusiveLock);
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(columns, attnum)) >= 0)
+	{
+		HeapTuple	tuple = SearchSysCacheCopyAttNum(table->relid, attnum);
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for column %d of relation %u", attnum, table->relid);
+		((Form_pg_attribute) GETSTRUCT(tuple))->attidentity = identity;
+		CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+		heap_freetuple(tuple);
+	}
+	table_close(catalog, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+static Bitmapset *
+identities(const AlPlanTable *table, Bitmapset *columns)
+{
+	Bitmapset  *found = NULL;
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(columns, attnum)) >= 0)
+		if (is_always_identity(table, attnum))
+			found = bms_add_member(found, attnum);
+	return found;
+}
+
 /* ---- statements ---- */
 
 static const char *
@@ -217,8 +265,9 @@ insert_statement(AlRowset *rowset, Bitmapset *columns)
 	StringInfoData values;
 	int			attnum = -1;
 
+	/* a row of defaults for each */
 	if (bms_is_empty(columns))
-		return psprintf("INSERT INTO %s DEFAULT VALUES", table->name);
+		return psprintf("INSERT INTO %s SELECT FROM %s AS r", table->name, rowset->name);
 	initStringInfo(&names);
 	initStringInfo(&values);
 	while ((attnum = bms_next_member(columns, attnum)) >= 0)
@@ -332,11 +381,17 @@ static void
 run_batch(AlPlanTable *table, const Phase *phase, const WriteItem *items, int n)
 {
 	AlRowset   *rowset = al_rowset_make(table, "audit_log_rows");
+	Bitmapset  *always = phase->statement == update_statement ?
+		identities(table, items[0].columns) : NULL;
 
 	for (int i = 0; i < n; i++)
 		al_rowset_add(rowset, items[i].row, false);
 	al_rowset_register(rowset);
+	if (!bms_is_empty(always))
+		set_identity(table, always, ATTRIBUTE_IDENTITY_BY_DEFAULT);
 	al_run(phase->statement(rowset, items[0].columns), true);
+	if (!bms_is_empty(always))
+		set_identity(table, always, ATTRIBUTE_IDENTITY_ALWAYS);
 	al_rowset_free(rowset);
 	al_progress_add(n);
 }
@@ -445,6 +500,21 @@ add_constraint(List **names, Oid relid, const char *constraint)
 										   get_rel_name(relid), constraint));
 }
 
+/* The one of the whole table that a partition's constraint is part of. */
+static Oid
+parent_constraint(Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Oid			parent = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		parent = ((Form_pg_constraint) GETSTRUCT(tuple))->conparentid;
+		ReleaseSysCache(tuple);
+	}
+	return parent;
+}
+
 static List *
 checked_of(Relation rel, List *names)
 {
@@ -465,6 +535,9 @@ checked_of(Relation rel, List *names)
 		char	   *name;
 
 		if (type == RI_TRIGGER_NONE || !OidIsValid(trigger->tgconstraint))
+			continue;
+		/* nor is a foreign key to or from a single partition */
+		if (rel->rd_rel->relispartition && !OidIsValid(parent_constraint(trigger->tgconstraint)))
 			continue;
 		name = get_constraint_name(trigger->tgconstraint);
 		if (name != NULL)

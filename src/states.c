@@ -218,6 +218,27 @@ link_by_name(AlPastColumn **old, int nold, const AlState *new, AlPastColumn **li
 	}
 }
 
+/* types that write the same value in the same text, as format_type() names them; 0: none */
+static int
+text_family(const char *type)
+{
+	if (strcmp(type, "smallint") == 0 || strcmp(type, "integer") == 0 || strcmp(type, "bigint") == 0)
+		return 1;
+	if (strcmp(type, "text") == 0 || strcmp(type, "character varying") == 0 ||
+		strncmp(type, "character varying(", 18) == 0)
+		return 2;
+	return 0;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	/* not arrays, whose names go on */
+	return strcmp(a, b) == 0 ||
+		(text_family(a) != 0 && text_family(a) == text_family(b) &&
+		 strchr(a, '[') == NULL && strchr(b, '[') == NULL);
+}
+
 /* Gives the columns of a state today's numbers, by way of the state after it. */
 static void
 link_columns(AlState *old, const AlState *new)
@@ -239,6 +260,8 @@ link_columns(AlState *old, const AlState *new)
 		sorted[i]->attnum = links[i] ? links[i]->attnum : 0;
 		sorted[i]->same_type = links[i] && links[i]->same_type &&
 			strcmp(sorted[i]->type, links[i]->type) == 0;
+		sorted[i]->same_text = links[i] && links[i]->same_text &&
+			same_text(sorted[i]->type, links[i]->type);
 	}
 }
 
@@ -254,7 +277,7 @@ state_of_today(AlState *state, Relation root, List *excluded)
 	for (int i = 0; i < state->ncolumns; i++)
 	{
 		state->columns[i].attnum = state->columns[i].number;
-		state->columns[i].same_type = true;
+		state->columns[i].same_type = state->columns[i].same_text = true;
 	}
 	state->keys = palloc(sizeof(AttrNumber) * Max(list_length(key), 1));
 	foreach(lc, key)
@@ -267,7 +290,7 @@ link_key(AlState *state, Datum *names, int n)
 {
 	state->nkeys = n;
 	state->keys = palloc0(sizeof(AttrNumber) * Max(n, 1));
-	state->key_same_types = true;
+	state->key_same_texts = true;
 	for (int i = 0; i < n; i++)
 	{
 		char	   *name = TextDatumGetCString(names[i]);
@@ -276,7 +299,7 @@ link_key(AlState *state, Datum *names, int n)
 		if (column == NULL)
 			continue;
 		state->keys[i] = column->attnum;
-		state->key_same_types &= column->same_type;
+		state->key_same_texts &= column->same_text;
 		state->key_masked |= column->masked;
 	}
 }
@@ -847,17 +870,17 @@ bool
 al_states_same_ids(const AlStates *states)
 {
 	for (int i = 0; i < states->n; i++)
-		if (states->states[i].era == 0 && !states->states[i].key_same_types &&
+		if (states->states[i].era == 0 && !states->states[i].key_same_texts &&
 			!states->states[i].key_masked)
 			return false;
 	return true;
 }
 
 TimestampTz
-al_states_began(const AlStates *states)
+al_states_began(const AlStates *states, int64 change_id)
 {
 	for (int i = states->n - 1; i >= 0; i--)
-		if (kind_is(&states->states[i], "enabled"))
+		if (kind_is(&states->states[i], "enabled") && states->states[i].first_change_id <= change_id)
 			return states->states[i].timestamp;
 	return states->n > 0 ? states->states[0].timestamp : 0;
 }

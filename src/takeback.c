@@ -66,6 +66,7 @@ typedef struct Take
 {
 	TakeKind	kind;
 	int64		number;			/* of the change or transaction */
+	int64		transaction_id; /* one row of the database transaction */
 	List	   *tables;			/* OIDs; NIL: all that are concerned */
 	List	   *record_ids;		/* char *; NIL: all */
 	char	   *asked_id;		/* of restore_row, as it was given */
@@ -204,7 +205,7 @@ check_write_rights(AlPlanTable *table)
 		if (row->action == AL_PLAN_DELETE || row->replace)
 			needed |= ACL_DELETE;
 		if (row->action == AL_PLAN_UPDATE && !row->replace)
-			updated = bms_add_members(updated, row->columns);
+			updated = bms_add_members(bms_add_members(updated, row->columns), row->park);
 		if ((row->action == AL_PLAN_INSERT || row->replace) && (needed & ACL_INSERT) == 0 &&
 			pg_class_aclcheck(table->relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK)
 		{
@@ -340,10 +341,12 @@ concerned_tables(Take *take)
 	{
 		if (!al_logread_change(take->number, &change))
 			no_such(take);
+		take->transaction_id = change.transaction_id;
 		table_ids = list_make1_int(change.table_id);
 	}
 	else
 	{
+		take->transaction_id = take->number;
 		take->ours = al_logread_transaction_rows(take->number, take->same_xid);
 		table_ids = table_ids_of(take->ours);
 	}
@@ -618,24 +621,67 @@ read_log(Take *take)
 
 /* ---- what came since ---- */
 
+/* the rows of its database transaction */
+static const char siblings_sql[] =
+"SELECT pg_catalog.array_agg(s.id) FROM audit_log.transaction o"
+" JOIN audit_log.transaction s ON s.xid = o.xid AND s.started_at = o.started_at WHERE o.id = $1";
+
+/* its changes of the table begin */
+static const char first_sql[] =
+"SELECT pg_catalog.min(c.id) FROM audit_log.change c WHERE c.table_id = $1 AND c.transaction_id = ANY ($2)";
+
+/*
+ * Where a statement runs inside another, the transaction's own changes come in
+ * another order than their ids (logread.c): those are not passed over by id.
+ */
+#define LATER_COLUMNS \
+	"SELECT c.transaction_id, c.action_type::pg_catalog.text, c.record_id, c.old_record_id," \
+	" c.id, c.command, c.transaction_id = ANY ($5), t.undoes IS NOT NULL" \
+	" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
+#define LATER_ORDER \
+	" AND NOT c.transaction_id = ANY ($3) AND c.action_type <> 'SNAPSHOT'" \
+	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at), c.command, c.id"
+
 static const char later_sql[] =
-"SELECT c.transaction_id, c.action_type::pg_catalog.text, c.record_id, c.old_record_id"
-" FROM audit_log.change c WHERE c.table_id = $1 AND c.id >> 8 >= $2 >> 8 AND c.id > $2"
-" AND NOT c.transaction_id = ANY ($3) AND c.record_id IS NOT NULL"
-" AND c.action_type <> 'SNAPSHOT' ORDER BY c.id";
+LATER_COLUMNS " WHERE c.table_id = $1 AND c.id >> 8 >= $2 >> 8 AND c.id >= $2"
+" AND c.record_id IS NOT NULL" LATER_ORDER;
 
 static const char later_few_sql[] =
-"SELECT c.transaction_id, c.action_type::pg_catalog.text, c.record_id, c.old_record_id"
-" FROM audit_log.change c WHERE c.table_id = $1 AND c.id > $2"
-" AND NOT c.transaction_id = ANY ($3) AND (c.record_id = ANY ($4) OR c.old_record_id = ANY ($4))"
-" AND c.action_type <> 'SNAPSHOT' ORDER BY c.id";
+LATER_COLUMNS " WHERE c.table_id = $1 AND (c.id > $2 OR c.transaction_id = ANY ($5))"
+" AND (c.record_id = ANY ($4) OR c.old_record_id = ANY ($4))" LATER_ORDER;
 
 static const char renamed_sql[] =
 "WITH RECURSIVE r (id) AS ("
 "  SELECT pg_catalog.unnest($4::pg_catalog.text[])"
 "  UNION SELECT c.record_id FROM r JOIN audit_log.change c ON c.old_record_id = r.id"
-"   WHERE c.table_id = $1 AND c.id > $2)"
+"   WHERE c.table_id = $1 AND (c.id > $2 OR c.transaction_id = ANY ($5)))"
 " SELECT pg_catalog.array_agg(r.id) FROM r WHERE r.id <> ALL ($3::pg_catalog.text[])";
+
+/* a change of the table that is not taken back */
+typedef struct LaterChange
+{
+	int64		transaction_id;
+	const char *action;
+	const char *record_id;
+	const char *old_record_id;
+	int64		id;
+	CommandId	command;
+	bool		same_xid;
+	bool		undoes;			/* made by taking something back */
+} LaterChange;
+
+/*
+ * Does it come after what is taken back of the row?  Transactions under way at
+ * the same time take turns: what is later than one of their changes may be
+ * earlier than another.
+ */
+static bool
+is_later(const AlPlanRow *row, const LaterChange *change)
+{
+	if (change->same_xid && change->command != row->last_command)
+		return change->command > row->last_command;
+	return change->id > row->last_change;
+}
 
 /* Is the row there after the changes that are taken back? */
 static bool
@@ -644,38 +690,97 @@ was_left(const AlPlanRow *row)
 	return row->steps->action != AL_DELETE;
 }
 
-/* A later change of another transaction. */
-static void
-note_later(AlPlanTable *table, int64 transaction_id, const char *action, const char *record_id,
-		   const char *old_record_id)
+/* The row whose record bears the id, if the change is later than what is taken back of it. */
+static AlPlanRow *
+changed_later(AlPlanTable *table, const char *id, const LaterChange *change)
 {
-	AlPlanRow  *row = al_plan_find_row(table, old_record_id ? old_record_id : record_id);
+	AlPlanRow  *row = al_plan_find_row(table, id);
+
+	return row != NULL && is_later(row, change) ? row : NULL;
+}
+
+/*
+ * Its id once it is gone: other records may bear it, one after the other; it is
+ * there again where the deletion is taken back when none of them is left.
+ */
+static void
+note_after_gone(AlPlanRow *row, const LaterChange *change)
+{
+	bool		inserted = strcmp(change->action, "INSERT") == 0;
+	bool		left = change->old_record_id != NULL && strcmp(change->old_record_id, row->id) == 0;
+
+	if (inserted && change->undoes)
+		row->gone = row->others > 0;
+	else if (inserted || (change->old_record_id != NULL && !left))
+		row->others++;
+	else if (row->others > 0 && (left || (strcmp(change->action, "DELETE") == 0 && change->undoes)))
+		row->others--;
+}
+
+static void
+note_later(AlPlanTable *table, const LaterChange *change)
+{
+	const char *old_id = change->old_record_id;
+	AlPlanRow  *row = changed_later(table, old_id ? old_id : change->record_id, change);
 	AlPlanRow  *other;
 
 	/* the id of a row that was deleted may be taken by another record */
-	if (row == NULL && old_record_id != NULL)
-		row = al_plan_find_row(table, record_id);
+	if (row == NULL && old_id != NULL)
+		row = changed_later(table, change->record_id, change);
 	if (row == NULL)
 		return;
-	row->by = transaction_id;
+	row->by = change->transaction_id;
 	if (!was_left(row))
 		return;
-	if (strcmp(action, "DELETE") == 0)
-	{
+	if (row->gone)
+		note_after_gone(row, change);
+	else if (strcmp(change->action, "DELETE") == 0)
 		row->gone = true;
-		al_plan_move_row(row, NULL);
-	}
-	else if (old_record_id != NULL && strcmp(row->id, old_record_id) == 0)
+	else if (old_id != NULL && strcmp(row->id, old_id) == 0)
 	{
-		other = al_plan_find_row(table, record_id);
-		if (other != NULL)
+		other = al_plan_find_row(table, change->record_id);
+		if (other != NULL && !other->gone)
 		{
 			/* its id is borne by another row of the plan now */
-			other->by = transaction_id;
+			other->by = change->transaction_id;
 			al_plan_move_row(other, NULL);
 		}
-		al_plan_move_row(row, record_id);
+		al_plan_move_row(row, change->record_id);
 	}
+}
+
+/* What is gone in the end is under no id. */
+static void
+leave_gone(AlPlanTable *table)
+{
+	for (int i = 0; i < table->nrows; i++)
+		if (table->rows[i]->gone)
+			al_plan_move_row(table->rows[i], NULL);
+}
+
+/* The one value of a statement's result. */
+static Datum
+look_up(const char *sql, int nargs, Oid *types, Datum *args)
+{
+	bool		isnull;
+	Datum		value;
+
+	if (SPI_execute_with_args(sql, nargs, types, args, NULL, true, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not read the log");
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		elog(ERROR, "transaction is not in the log");
+	return value;
+}
+
+static Datum
+siblings(const Take *take)
+{
+	Oid			types[] = {INT8OID};
+	Datum		args[] = {Int64GetDatum(take->transaction_id)};
+
+	return look_up(siblings_sql, 1, types, args);
 }
 
 /* Those of the table's changes since that concern its rows. */
@@ -683,8 +788,8 @@ static void
 read_later_of(Take *take, AlWalk *walk)
 {
 	AlPlanTable *table = walk->table;
-	Oid			types[] = {INT4OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID};
-	Datum		args[4];
+	Oid			types[] = {INT4OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID};
+	Datum		args[5];
 	List	   *ids = NIL;
 	bool		few = table->nrows <= FEW_IDS;
 	Portal		portal;
@@ -697,6 +802,7 @@ read_later_of(Take *take, AlWalk *walk)
 		/* as its steps have left it, however often it is asked */
 		row->by = 0;
 		row->gone = false;
+		row->others = 0;
 		if (row->left_id != NULL)
 		{
 			MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -709,14 +815,23 @@ read_later_of(Take *take, AlWalk *walk)
 	if (ids == NIL || table->nkeys == 0)
 		return;
 	args[0] = Int32GetDatum(table->table_id);
-	args[1] = Int64GetDatum(walk->first);
-	if (few)
+	args[4] = siblings(take);
+	if (!few)
+	{
+		Oid			first_types[] = {INT4OID, INT8ARRAYOID};
+		Datum		first_args[] = {args[0], args[4]};
+
+		args[1] = look_up(first_sql, 2, first_types, first_args);
+		args[3] = ids_datum(NIL, TEXTOID);
+	}
+	else
 	{
 		bool		isnull;
 
+		args[1] = Int64GetDatum(walk->first);
 		args[2] = args[3] = ids_datum(ids, TEXTOID);
 		types[2] = TEXTARRAYOID;
-		if (SPI_execute_with_args(renamed_sql, 4, types, args, NULL, true, 0) != SPI_OK_SELECT)
+		if (SPI_execute_with_args(renamed_sql, 5, types, args, NULL, true, 0) != SPI_OK_SELECT)
 			elog(ERROR, "could not read audit_log.change");
 		args[3] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 		if (isnull)
@@ -735,7 +850,7 @@ read_later_of(Take *take, AlWalk *walk)
 	}
 	args[2] = ids_datum(take->ours, INT8OID);
 	types[2] = INT8ARRAYOID;
-	portal = SPI_cursor_open_with_args(NULL, few ? later_few_sql : later_sql, few ? 4 : 3,
+	portal = SPI_cursor_open_with_args(NULL, few ? later_few_sql : later_sql, 5,
 									   types, args, NULL, true, CURSOR_OPT_NO_SCROLL);
 	for (;;)
 	{
@@ -746,19 +861,27 @@ read_later_of(Take *take, AlWalk *walk)
 		{
 			HeapTuple	tuple = SPI_tuptable->vals[i];
 			TupleDesc	desc = SPI_tuptable->tupdesc;
+			LaterChange change;
 			bool		isnull;
 			MemoryContext old;
 
 			CHECK_FOR_INTERRUPTS();
 			old = MemoryContextSwitchTo(cxt);
-			note_later(table, DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)),
-					   SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3),
-					   SPI_getvalue(tuple, desc, 4));
+			change.transaction_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+			change.action = SPI_getvalue(tuple, desc, 2);
+			change.record_id = SPI_getvalue(tuple, desc, 3);
+			change.old_record_id = SPI_getvalue(tuple, desc, 4);
+			change.id = DatumGetInt64(SPI_getbinval(tuple, desc, 5, &isnull));
+			change.command = (CommandId) DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
+			change.same_xid = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+			change.undoes = DatumGetBool(SPI_getbinval(tuple, desc, 8, &isnull));
+			note_later(table, &change);
 			MemoryContextSwitchTo(old);
 		}
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
+	leave_gone(table);
 }
 
 /*

@@ -2,15 +2,19 @@
  * values.c
  *		The rows that a plan aims at as rows of the table.
  *
- * Functions of users are called for types and generated columns only.
+ * Functions of users are called for types, generated columns and CHECK only.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/partcache.h"
 #include "utils/rel.h"
 
 #include "audit_log.h"
@@ -172,6 +176,178 @@ compute_generated(AlPlanTable *table)
 	FreeExecutorState(estate);
 }
 
+/* ---- constraints of the row itself ---- */
+
+/* Does INSERT give the column a value that is not known before? */
+static bool
+gets_default(const AlPlanRow *row, Form_pg_attribute att)
+{
+	return row->action == AL_PLAN_INSERT && !bms_is_member(att->attnum, row->columns) &&
+		att->attgenerated == '\0' && (att->atthasdef || att->attidentity != '\0');
+}
+
+/* A column that must not be NULL, and would be; and are all values known? */
+static const char *
+missing_value(const AlPlanRow *row, bool *all_known)
+{
+	TupleDesc	desc = RelationGetDescr(row->table->rel);
+
+	*all_known = true;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || bms_is_member(i + 1, row->table->virtual))
+			continue;
+		if (gets_default(row, att))
+			*all_known = false;
+		else if (att->attnotnull && heap_attisnull(row->target, i + 1, desc))
+			return NameStr(att->attname);
+	}
+	return NULL;
+}
+
+typedef struct Checking
+{
+	AlPlanTable *table;
+	AlPlanRow  *row;			/* NULL: all that are to be written */
+	TupleTableSlot *slot;
+	ResultRelInfo *info;
+	EState	   *estate;
+	bool		partitioned;
+	int			npartitions;	/* leaves */
+	ExprState **bounds;			/* of each, over rows of the whole table */
+	int			found;			/* the one of the row before */
+} Checking;
+
+/* What the server itself uses to route rows takes locks as for writing. */
+static void
+read_bounds(Checking *checking)
+{
+	Relation	rel = checking->table->rel;
+	List	   *members = find_all_inheritors(RelationGetRelid(rel), AccessShareLock, NULL);
+	ListCell   *lc;
+
+	checking->partitioned = true;
+	checking->bounds = palloc(sizeof(ExprState *) * list_length(members));
+	foreach(lc, members)
+	{
+		Relation	leaf = table_open(lfirst_oid(lc), NoLock);
+
+		if (leaf->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+			checking->bounds[checking->npartitions++] =
+				ExecPrepareCheck(map_partition_varattnos(RelationGetPartitionQual(leaf), 1, rel, leaf),
+								 checking->estate);
+		table_close(leaf, NoLock);
+	}
+}
+
+static void
+find_partition(Checking *checking)
+{
+	ExprContext *econtext = GetPerTupleExprContext(checking->estate);
+
+	econtext->ecxt_scantuple = checking->slot;
+	for (int i = 0; i < checking->npartitions; i++)
+	{
+		int			partition = (checking->found + i) % checking->npartitions;
+
+		if (!ExecCheck(checking->bounds[partition], econtext))
+			continue;
+		checking->found = partition;
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_CHECK_VIOLATION),
+			 errmsg("no partition of table %s takes the row", checking->table->name)));
+}
+
+static bool
+to_be_checked(const AlPlanRow *row)
+{
+	return row->target != NULL && !row->left_out &&
+		(row->action == AL_PLAN_INSERT || row->action == AL_PLAN_UPDATE);
+}
+
+static void
+check_one(Checking *checking, AlPlanRow *row)
+{
+	bool		all_known;
+
+	if (missing_value(row, &all_known) != NULL || !all_known)
+		return;
+	ExecStoreHeapTuple(row->target, checking->slot, false);
+	if (RelationGetDescr(checking->table->rel)->constr != NULL)
+		ExecConstraints(checking->info, checking->slot, checking->estate);
+	if (checking->partitioned)
+		find_partition(checking);
+	ExecClearTuple(checking->slot);
+	ResetPerTupleExprContext(checking->estate);
+}
+
+static void
+check(void *arg)
+{
+	Checking   *checking = arg;
+
+	CHECK_FOR_INTERRUPTS();
+	if (checking->row != NULL)
+		check_one(checking, checking->row);
+	else
+		for (int i = 0; i < checking->table->nrows; i++)
+			if (to_be_checked(checking->table->rows[i]))
+				check_one(checking, checking->table->rows[i]);
+}
+
+/*
+ * Leaves out the rows that NOT NULL and CHECK forbid, be it that these have come
+ * since, be it that not all of the row is in the log, and those of partitions
+ * that are gone.  Where triggers alter what
+ * is written nobody can tell before.
+ */
+static void
+check_constraints(AlPlanTable *table)
+{
+	TriggerDesc *triggers = table->rel->trigdesc;
+	Checking	checking = {.table = table};
+	bool		all;
+
+	if (table->nrows == 0 ||
+		(RelationGetDescr(table->rel)->constr == NULL &&
+		 table->rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE) ||
+		(triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_update_before_row)))
+		return;
+	checking.slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+	checking.estate = CreateExecutorState();
+	checking.info = makeNode(ResultRelInfo);
+	InitResultRelInfo(checking.info, table->rel, 0, NULL, 0);
+	if (table->rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		read_bounds(&checking);
+	all = al_plan_try(check, &checking) == NULL;
+	for (int i = 0; i < table->nrows; i++)
+	{
+		AlPlanRow  *row = table->rows[i];
+		const char *missing;
+		char	   *message;
+		bool		all_known;
+
+		if (!to_be_checked(row))
+			continue;
+		missing = missing_value(row, &all_known);
+		if (missing != NULL)
+			al_plan_leave_out(row, psprintf("column \"%s\" must not be NULL", missing));
+		if (all || missing != NULL)
+			continue;
+		checking.row = row;
+		message = al_plan_try(check, &checking);
+		if (message != NULL)
+			al_plan_leave_out(row, message);
+	}
+	ExecDropSingleTupleTableSlot(checking.slot);
+	ExecResetTupleTable(checking.estate->es_tupleTable, false);
+	FreeExecutorState(checking.estate);
+}
+
 /*
  * Gives each row to be written its values.  What a type does not take any more
  * is a conflict of its row; since looking for it costs a subtransaction a row,
@@ -195,4 +371,5 @@ al_values_decode(AlPlanTable *table)
 	}
 	if (!bms_equal(table->generated, table->virtual))
 		compute_generated(table);
+	check_constraints(table);
 }

@@ -480,6 +480,11 @@ add_step(AlWalk *walk, const AlLogChange *change, AlPlanStep *step)
 
 		row = new_row(walk, borne ? NULL : after);
 	}
+	if (row->steps == NULL)
+	{
+		row->last_change = change->id;
+		row->last_command = change->command;
+	}
 	al_plan_add_step(row, step);
 	row->wanted |= is_wanted(walk, before, after);
 	if (change->action != AL_INSERT || walk->table->nkeys > 0)

@@ -559,7 +559,7 @@ sub wait
 	{
 		my $alive = $self->alive;    # asked before the files are read: nothing comes later
 		($out, $err) = (AuditLogTest::slurp($self->{out}), AuditLogTest::slurp($self->{err}));
-		last if !$alive || ($out =~ /^$mark$/m && $err =~ /^$mark$/m);
+		last if !$alive || ($out =~ /^$mark\n/m && $err =~ /^$mark\n/m);
 		if (Time::HiRes::time() > $limit)
 		{
 			die "session: no answer within $AuditLogTest::timeout s; so far: $out$err\n";
