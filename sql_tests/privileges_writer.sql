@@ -34,7 +34,7 @@ CREATE VIEW pw.call AS
                            WHEN 'timestamptz' THEN 'now()' WHEN 'jsonb' THEN $$'{}'::jsonb$$
                            WHEN 'text' THEN $$'x'::text$$ WHEN 'name' THEN $$'x'::name$$
                            WHEN 'bool' THEN 'true' WHEN 'bytea' THEN $$'\x00'::bytea$$
-                           WHEN 'int4' THEN '1' WHEN 'int8' THEN '1::bigint'
+                           WHEN 'int4' THEN '1' WHEN 'int8' THEN '1::bigint' WHEN 'xid8' THEN $$'1'::xid8$$
                            ELSE format($$'{}'::%s$$, t.oid::regtype) END, ', ' ORDER BY a.n)
                   FROM unnest(p.proargtypes) WITH ORDINALITY a (type, n) JOIN pg_type t ON t.oid = a.type)) AS sql
       FROM pg_proc p WHERE p.pronamespace = 'audit_log'::regnamespace;
