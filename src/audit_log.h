@@ -1323,6 +1323,7 @@ extern char *al_rowset_same_row(AlRowset *rowset, const char *row, const char *s
 extern Snapshot al_run_snapshot(void);
 extern uint64 al_run(const char *sql, bool writes);
 extern uint64 al_run_as(Oid role, const char *sql);
+extern void al_run_raise_memory(void);
 
 /* ---------------------------------------------------------------- layer 4 */
 

@@ -154,6 +154,7 @@ read_as_owner(Reading *reading)
 	PG_TRY();
 	{
 		SPI_connect();
+		al_run_raise_memory();
 		read_all(reading);
 		SPI_finish();
 	}
@@ -164,36 +165,40 @@ read_as_owner(Reading *reading)
 	PG_END_TRY();
 }
 
-#define NEWEST_FIRST \
-	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at) DESC," \
-	" c.command DESC, c.id DESC"
+/*
+ * Changes in their order: of the database transactions first, found from few
+ * columns, so that whole changes are sorted once only.  which says of
+ * audit_log.change n what is read.
+ */
+#define IN_ORDER(which, direction) \
+	"WITH c AS NOT MATERIALIZED (" which ")" \
+	" SELECT " CHANGE_COLUMNS \
+	" FROM c JOIN (SELECT l.transaction_id," \
+	"   pg_catalog.max(l.id) OVER (PARTITION BY t.xid, t.started_at) AS last" \
+	"  FROM (SELECT c.transaction_id, pg_catalog.max(c.id) AS id FROM c GROUP BY c.transaction_id) l" \
+	"  JOIN audit_log.transaction t ON t.id = l.transaction_id) o ON o.transaction_id = c.transaction_id" \
+	" ORDER BY o.last " direction ", c.command " direction ", c.id " direction
 
-#define OLDEST_FIRST \
-	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at)," \
-	" c.command, c.id"
+#define NEWEST_FIRST "DESC"
+#define OLDEST_FIRST "ASC"
 
-static const char all_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.table_id = $1" OLDEST_FIRST;
+#define OF_TABLE "SELECT * FROM audit_log.change n WHERE n.table_id = $1"
 
-static const char table_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.table_id = $1" NEWEST_FIRST;
+static const char all_sql[] = IN_ORDER(OF_TABLE, OLDEST_FIRST);
 
-/* $2 the mark's highest id; $3 rows of which changes below it count too */
+static const char table_sql[] = IN_ORDER(OF_TABLE, NEWEST_FIRST);
+
+/*
+ * $2 the mark's highest id; $3 rows of which changes below it count too.  By
+ * blocks of 256 ids, as the index has them: al_moment_is_later() parts a block.
+ */
 static const char table_mark_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM (SELECT * FROM audit_log.change n WHERE n.table_id = $1 AND n.id > $2 AND n.id >> 8 >= $2 >> 8"
-"  UNION ALL SELECT * FROM audit_log.change o WHERE o.table_id = $1 AND o.id <= $2 AND o.transaction_id = ANY ($3)) c"
-" JOIN audit_log.transaction t ON t.id = c.transaction_id" NEWEST_FIRST;
+IN_ORDER(OF_TABLE " AND n.id >> 8 >= $2 >> 8"
+		 " UNION ALL " OF_TABLE " AND n.id >> 8 < $2 >> 8 AND n.transaction_id = ANY ($3)", NEWEST_FIRST);
 
 static const char table_time_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM (SELECT * FROM audit_log.change n WHERE n.table_id = $1 AND n.timestamp > $2"
-"  UNION ALL SELECT * FROM audit_log.change o WHERE o.table_id = $1 AND o.timestamp <= $2 AND o.transaction_id = ANY ($3)) c"
-" JOIN audit_log.transaction t ON t.id = c.transaction_id" NEWEST_FIRST;
+IN_ORDER(OF_TABLE " AND n.timestamp > $2"
+		 " UNION ALL " OF_TABLE " AND n.timestamp <= $2 AND n.transaction_id = ANY ($3)", NEWEST_FIRST);
 
 /* rows whose changes are to be looked at one by one */
 static Datum
@@ -237,9 +242,7 @@ al_logread_all(int32 table_id, AlLogCallback callback, void *arg)
 }
 
 static const char transactions_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.transaction_id = ANY ($1)" NEWEST_FIRST;
+IN_ORDER("SELECT * FROM audit_log.change n WHERE n.transaction_id = ANY ($1)", NEWEST_FIRST);
 
 static Datum
 listed_ids(List *list)
