@@ -385,9 +385,12 @@ extern void al_encode_value(AlEncoder *encoder, Datum value, AlValue *out);
  */
 typedef struct AlDecoder AlDecoder;
 
-/* columns that the object lacks are NULL; keys that are no column: 42703 */
+/*
+ * columns that the object lacks are NULL; keys that are no column: 42703.
+ * wanted: attribute numbers of those to be read, NULL: all
+ */
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
-extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
+extern void al_decode_columns(AlDecoder *decoder, Jsonb *object, const Bitmapset *wanted,
 							  Datum *values, bool *nulls);
 /*
  * One column's value, attno from 0; the caller has entered AL_FIXED_ALL.  pg:

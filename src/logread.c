@@ -79,6 +79,15 @@ int64_value(HeapTuple tuple, TupleDesc desc, int column)
 	return DatumGetInt64(SPI_getbinval(tuple, desc, column, &isnull));
 }
 
+static char *
+text_value(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
 /* In the current memory, but for what the tuple itself holds. */
 static void
 read_change(HeapTuple tuple, TupleDesc desc, AlLogChange *change)
@@ -90,10 +99,10 @@ read_change(HeapTuple tuple, TupleDesc desc, AlLogChange *change)
 	change->transaction_id = int64_value(tuple, desc, 2);
 	change->command = (CommandId) DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 	change->timestamp = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
-	change->action = action_of(SPI_getvalue(tuple, desc, 5));
+	change->action = action_of(text_value(tuple, desc, 5));
 	change->table_id = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
-	change->record_id = SPI_getvalue(tuple, desc, 7);
-	change->old_record_id = SPI_getvalue(tuple, desc, 8);
+	change->record_id = text_value(tuple, desc, 7);
+	change->old_record_id = text_value(tuple, desc, 8);
 	value = SPI_getbinval(tuple, desc, 9, &isnull);
 	change->changes = isnull ? NULL : DatumGetJsonbP(value);
 }

@@ -40,7 +40,7 @@
 #include "audit_log.h"
 
 /* rows of one statement: so that progress is seen, and plans stay those for few rows */
-#define BATCH_ROWS 20000
+#define BATCH_ROWS 50000
 
 /* ---- user triggers ---- */
 
