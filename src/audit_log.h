@@ -1313,7 +1313,8 @@ typedef struct AlRowset
 } AlRowset;
 
 extern AlRowset *al_rowset_make(AlPlanTable *table, const char *name);
-extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present);
+extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present,
+						  const Bitmapset *columns);
 extern void al_rowset_add_key(AlRowset *rowset, AlPlanRow *row, const Datum *values,
 							  const bool *nulls);
 extern void al_rowset_register(AlRowset *rowset);

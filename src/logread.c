@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -61,6 +62,8 @@ id_array(const int64 *ids, int n)
 	"c.id, c.transaction_id, c.command, c.timestamp, c.action_type::pg_catalog.text," \
 	" c.table_id, c.record_id, c.old_record_id, c.changes"
 #define NCHANGE_COLUMNS 9
+/* and what some give behind */
+#define MORE_COLUMNS 2
 
 static AlAction
 action_of(const char *label)
@@ -71,20 +74,9 @@ action_of(const char *label)
 	elog(ERROR, "unknown action \"%s\" in the log", label);
 }
 
-static int64
-int64_value(HeapTuple tuple, TupleDesc desc, int column)
-{
-	bool		isnull;
-
-	return DatumGetInt64(SPI_getbinval(tuple, desc, column, &isnull));
-}
-
 static char *
-text_value(HeapTuple tuple, TupleDesc desc, int column)
+text_of(Datum value, bool isnull)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
-
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
@@ -92,19 +84,20 @@ text_value(HeapTuple tuple, TupleDesc desc, int column)
 static void
 read_change(HeapTuple tuple, TupleDesc desc, AlLogChange *change)
 {
-	bool		isnull;
-	Datum		value;
+	Datum		values[NCHANGE_COLUMNS + MORE_COLUMNS];
+	bool		nulls[NCHANGE_COLUMNS + MORE_COLUMNS];
 
-	change->id = int64_value(tuple, desc, 1);
-	change->transaction_id = int64_value(tuple, desc, 2);
-	change->command = (CommandId) DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-	change->timestamp = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
-	change->action = action_of(text_value(tuple, desc, 5));
-	change->table_id = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
-	change->record_id = text_value(tuple, desc, 7);
-	change->old_record_id = text_value(tuple, desc, 8);
-	value = SPI_getbinval(tuple, desc, 9, &isnull);
-	change->changes = isnull ? NULL : DatumGetJsonbP(value);
+	Assert(desc->natts <= (int) lengthof(values));
+	heap_deform_tuple(tuple, desc, values, nulls);
+	change->id = DatumGetInt64(values[0]);
+	change->transaction_id = DatumGetInt64(values[1]);
+	change->command = (CommandId) DatumGetInt32(values[2]);
+	change->timestamp = DatumGetTimestampTz(values[3]);
+	change->action = action_of(text_of(values[4], nulls[4]));
+	change->table_id = DatumGetInt32(values[5]);
+	change->record_id = text_of(values[6], nulls[6]);
+	change->old_record_id = text_of(values[7], nulls[7]);
+	change->changes = nulls[8] ? NULL : DatumGetJsonbP(values[8]);
 }
 
 /* ---- whole tables, whole transactions ---- */
@@ -542,8 +535,9 @@ find_rows(int64 transaction_id, bool same_xid, MemoryContext cxt)
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
 			int64	   *id = palloc(sizeof(int64));
+			bool		isnull;
 
-			*id = int64_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+			*id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 			ids = lappend(ids, id);
 		}
 		MemoryContextSwitchTo(old);

@@ -191,14 +191,20 @@ make_tuple(AlPlanTable *table, HeapTuple from, TupleDesc from_desc, int first)
 	TupleDesc	desc = RelationGetDescr(table->rel);
 	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	Datum	   *from_values = palloc(sizeof(Datum) * from_desc->natts);
+	bool	   *from_nulls = palloc(sizeof(bool) * from_desc->natts);
 
+	heap_deform_tuple(from, from_desc, from_values, from_nulls);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		nulls[i] = true;
-		if (!att->attisdropped && !bms_is_member(att->attnum, table->virtual))
-			values[i] = SPI_getbinval(from, from_desc, first++, &nulls[i]);
+		if (att->attisdropped || bms_is_member(att->attnum, table->virtual))
+			continue;
+		values[i] = from_values[first - 1];
+		nulls[i] = from_nulls[first - 1];
+		first++;
 	}
 	return heap_form_tuple(desc, values, nulls);
 }
