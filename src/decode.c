@@ -355,11 +355,25 @@ append_text(AlReader *reader, const AlValue *value, StringInfo out)
  * ------------------------------------------------------------------------
  */
 
+/* What the type's input function is to read, in the caller's (short-lived) memory. */
+static char *
+input_text(AlReader *reader, const AlValue *value)
+{
+	StringInfoData text;
+	int			len;
+
+	/* as most are, with no buffer in between */
+	if (reader->rule == READ_TEXT || value->kind == AL_PG)
+		return al_jsonbuild_text(value, &len);
+	initStringInfo(&text);
+	append_text(reader, value, &text);
+	return text.data;
+}
+
 /* Under AL_FIXED_ALL. */
 static Datum
 read_value(AlReader *reader, const AlValue *value, bool *isnull)
 {
-	StringInfoData text;
 	Datum		result;
 
 	*isnull = value->kind == AL_NULL;
@@ -384,12 +398,8 @@ read_value(AlReader *reader, const AlValue *value, bool *isnull)
 		reader->has_input = true;
 	}
 
-	initStringInfo(&text);
-	append_text(reader, value, &text);
-	result = InputFunctionCall(&reader->input, text.data, reader->ioparam,
-							   reader->typmod);
-	pfree(text.data);
-	return result;
+	return InputFunctionCall(&reader->input, input_text(reader, value), reader->ioparam,
+							 reader->typmod);
 }
 
 /*

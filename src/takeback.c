@@ -1215,8 +1215,9 @@ static void
 begin_plan(Take *take, List *relids)
 {
 	take->plan.tables = NIL;
-	take->plan.cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log taking back",
-										   ALLOCSET_DEFAULT_SIZES);
+	/* nothing of it is freed before the end */
+	take->plan.cxt = GenerationContextCreate(CurrentMemoryContext, "audit_log taking back",
+											 ALLOCSET_DEFAULT_SIZES);
 	take->walks = NIL;
 	open_tables(take, relids);
 }
