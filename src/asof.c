@@ -100,7 +100,11 @@ put_present(TupleTableSlot *slot, void *arg)
 		return;
 	}
 	if (record != NULL)
+	{
+		if (record->seen)
+			al_current_twice(past->rel, record->id_now);
 		record->seen = true;
+	}
 	put_past(output, record, slot);
 }
 
@@ -231,6 +235,16 @@ audit_log_rows_as_of(PG_FUNCTION_ARGS)
 
 /* ---- one row ---- */
 
+static void
+refuse_both(const AlPast *past, const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CARDINALITY_VIOLATION),
+			 errmsg("table %s had two rows of record %s at %s", past->states->name, id, past->moment->text),
+			 errdetail("The mark's snapshot shows a row of its own transaction in the place of one that was removed after it was taken."),
+			 errhint("audit_log.rows_as_of() and audit_log.as_of() give both.")));
+}
+
 /*
  * The record that bore the id then.  NULL with *gone: nobody did; without:
  * nothing has changed of whoever bears it.
@@ -238,6 +252,8 @@ audit_log_rows_as_of(PG_FUNCTION_ARGS)
 static AlPastRecord *
 bearer_then(AlPast *past, const char *id, bool *gone)
 {
+	AlPastRecord *bearer = NULL;
+	AlPastRecord *left = NULL;
 	ListCell   *lc;
 
 	*gone = false;
@@ -246,11 +262,24 @@ bearer_then(AlPast *past, const char *id, bool *gone)
 		AlPastRecord *record = lfirst(lc);
 
 		if (record->id_then != NULL && strcmp(record->id_then, id) == 0)
-			return record;
-		*gone |= (record->id_now != NULL && strcmp(record->id_now, id) == 0) ||
-			(record->gone_now && strcmp(record->id_gone, id) == 0);
+		{
+			if (bearer != NULL)
+				refuse_both(past, id);
+			bearer = record;
+		}
+		if (record->gone_now && strcmp(record->id_gone, id) == 0)
+			left = record;
+		*gone |= record->id_now != NULL && strcmp(record->id_now, id) == 0;
 	}
-	return NULL;
+	if (left != NULL)
+	{
+		bool		both = al_past_shows_both(past, id, left->change_id);
+
+		if (bearer != NULL && both)
+			refuse_both(past, id);
+		*gone |= !both;
+	}
+	return bearer;
 }
 
 /* audit_log.row_as_of(table_name regclass, record_id text, moment) RETURNS jsonb */
@@ -282,8 +311,9 @@ audit_log_row_as_of(PG_FUNCTION_ARGS)
 	now = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	then = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	record = bearer_then(past, id, &gone);
-	if (record == NULL && !gone)
-		gone = !al_current_fetch(rel, past->table, id, now);
+	/* also where it has come since, for it may stand beside the one that is asked for */
+	if (record == NULL && !al_current_fetch(rel, past->table, id, now))
+		gone = true;
 	else if (record != NULL && record->whole == NULL)
 		(void) al_current_fetch(rel, past->table, record->id_now, now);
 	if ((record != NULL || !gone) && al_past_row_make(past, record, now, then, &unknown))

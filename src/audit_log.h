@@ -1046,6 +1046,8 @@ extern void al_current_scan(Relation root, AlCurrentCallback callback, void *arg
 extern bool al_current_fetch(Relation root, const AlTable *table, const char *record_id,
 							 TupleTableSlot *slot);
 extern Jsonb *al_current_object(const AlTable *table, TupleTableSlot *slot);
+/* error: the caller's snapshot shows two rows of one key */
+extern void al_current_twice(Relation root, const char *record_id);
 
 /*
  * past.c: the state of a table at a moment, made from the present by taking
@@ -1123,6 +1125,11 @@ extern void al_past_refuse(const AlPast *past);
 /* error, unless there is a reason why a row that its last change left is gone */
 extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
 extern void al_past_misfit(const AlPast *past, const char *detail);
+/*
+ * Is another row of the key that this change gave up in the moment too?  As in
+ * the snapshot of a mark that its own transaction's changes are in.
+ */
+extern bool al_past_shows_both(const AlPast *past, const char *id, int64 change_id);
 /* what a whole row of a table without key is known by, from its object */
 extern Jsonb *al_past_image(const AlPast *past, Jsonb *object);
 extern void al_past_end(AlPast *past);

@@ -126,6 +126,22 @@ al_current_check_snapshot(Relation root)
 				 errhint("Try again, with a new snapshot.")));
 }
 
+/*
+ * What the log says of a record cannot be told of two rows: one is this
+ * transaction's own, in the place of one that was removed since the snapshot was
+ * taken.
+ */
+void
+al_current_twice(Relation root, const char *record_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not read table \"%s\" by this snapshot", RelationGetRelationName(root)),
+			 errdetail("It shows two rows of record %s: this transaction's own, and one that was removed after the snapshot was taken.",
+					   record_id),
+			 errhint("Try again, with a new snapshot.")));
+}
+
 /* ---- how it is captured ---- */
 
 /* The lists of names in the settings by which the table is captured now. */
@@ -251,7 +267,7 @@ fetch(Relation root, const AlTable *table, const char *record_id, TupleTableSlot
 	char	   *sql = fetch_sql(table, root, types);
 	MemoryContext cxt = CurrentMemoryContext;
 	Datum	   *values = NULL;
-	bool		found = false;
+	HeapTuple	found = NULL;
 	TupleConversionMap *map = NULL;
 	Portal		portal;
 
@@ -263,31 +279,42 @@ fetch(Relation root, const AlTable *table, const char *record_id, TupleTableSlot
 	SPI_connect();
 	portal = SPI_cursor_open_with_args(NULL, sql, values ? table->nkeys : 0, types, values, NULL,
 									   true, CURSOR_OPT_NO_SCROLL);
-	while (!found)
+	while (found == NULL)
 	{
 		SPI_cursor_fetch(portal, true, 100);
 		if (SPI_processed == 0)
 			break;
-		for (uint64 i = 0; i < SPI_processed && !found; i++)
+		for (uint64 i = 0; i < SPI_processed; i++)
 		{
 			SPITupleTable *rows = SPI_tuptable;
 			MemoryContext old = MemoryContextSwitchTo(cxt);
+			HeapTuple	tuple;
 
 			/* the query's rows lack columns that the relation has dropped */
 			if (map == NULL)
 				map = convert_tuples_by_name(rows->tupdesc, RelationGetDescr(root));
-			ExecForceStoreHeapTuple(map ? execute_attr_map_tuple(rows->vals[i], map) :
-									heap_copytuple(rows->vals[i]), slot, true);
-			found = strcmp(text_to_cstring(al_row_record_id(table, slot)), record_id) == 0;
+			tuple = map ? execute_attr_map_tuple(rows->vals[i], map) : heap_copytuple(rows->vals[i]);
+			ExecForceStoreHeapTuple(tuple, slot, false);
+			if (strcmp(text_to_cstring(al_row_record_id(table, slot)), record_id) != 0)
+			{
+				ExecClearTuple(slot);
+				heap_freetuple(tuple);
+			}
+			else if (found != NULL)
+				al_current_twice(root, record_id);
+			else
+				found = tuple;
 			MemoryContextSwitchTo(old);
 		}
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
 	SPI_finish();
-	if (!found)
+	if (found != NULL)
+		ExecForceStoreHeapTuple(found, slot, true);
+	else
 		ExecClearTuple(slot);
-	return found;
+	return found != NULL;
 }
 
 bool

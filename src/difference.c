@@ -170,6 +170,8 @@ put_present(TupleTableSlot *slot, void *arg)
 	if (record == NULL)
 		return;
 	pair = hash_search(output->pairs, &record->change_id, HASH_FIND, NULL);
+	if ((pair->from ? pair->from : pair->to)->seen)
+		al_current_twice(output->from->rel, id_now(pair));
 	(pair->from ? pair->from : pair->to)->seen = true;
 	put_pair(output, pair, slot);
 }

@@ -83,6 +83,44 @@ al_past_missing(const AlPast *past, const AlPastRecord *record)
 								  record->id_now));
 }
 
+/* ---- two rows of one key ---- */
+
+typedef struct Successor
+{
+	const AlPast *past;
+	const char *id;
+	int64		change_id;
+	bool		found;
+} Successor;
+
+static void
+find_successor(const AlLogChange *change, void *arg)
+{
+	Successor  *successor = arg;
+
+	successor->found |= change->id > successor->change_id &&
+		(change->action == AL_INSERT || change->old_record_id != NULL) &&
+		strcmp(change->record_id, successor->id) == 0 &&
+		!al_moment_is_later(successor->past->moment, change->table_id, change->id,
+							change->transaction_id, change->command, change->timestamp);
+}
+
+/*
+ * A snapshot may show two rows of one key: its own transaction's, in the place of
+ * one that was removed by a transaction which it does not see.  Of a mark made
+ * there the removal came later than the mark, but before the row that is in it.
+ */
+bool
+al_past_shows_both(const AlPast *past, const char *id, int64 change_id)
+{
+	Successor	successor = {.past = past,.id = id,.change_id = change_id};
+
+	if (past->moment->mark && past->moment->nown > 0)
+		al_logread_records(past->states->table_id, list_make1(unconstify(char *, id)), NULL, true,
+						   find_successor, &successor);
+	return successor.found;
+}
+
 /* ---- walking back, with a key ---- */
 
 static AlPastRecord *
@@ -213,10 +251,14 @@ take_back_keyed(Walk *walk, const AlLogChange *change, const AlState *state,
 			record->id_gone = named->id;
 	}
 	else if ((record->id_then != NULL) != (change->action != AL_DELETE))
-		al_past_misfit(past, psprintf("By change %lld record %s %s, by the next one it %s.",
-							  (long long) change->id, id,
-							  record->id_then ? "was deleted" : "was there",
-							  record->id_then ? "was there" : "was not"));
+	{
+		if (change->action != AL_DELETE || !al_past_shows_both(past, id, change->id))
+			al_past_misfit(past, psprintf("By change %lld record %s %s, by the next one it %s.",
+										  (long long) change->id, id,
+										  record->id_then ? "was deleted" : "was there",
+										  record->id_then ? "was there" : "was not"));
+		record = named->record = new_record(past, NULL);
+	}
 
 	if (record->change_id == 0)
 		record->change_id = change->id;
@@ -245,8 +287,10 @@ take_back_keyed(Walk *walk, const AlLogChange *change, const AlState *state,
 
 					nobody->gone_now = true;
 					nobody->id_gone = former->id;
+					nobody->change_id = change->id;
 				}
-				else if (former->record->id_then != NULL)
+				else if (former->record->id_then != NULL &&
+						 !al_past_shows_both(past, old_id, change->id))
 					al_past_misfit(past, psprintf("By change %lld record %s got another key, by the next one it was there.",
 										  (long long) change->id, old_id));
 				record->id_then = former->id;

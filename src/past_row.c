@@ -171,7 +171,11 @@ al_past_row_find(AlPast *past, TupleTableSlot *now)
 	if (named == NULL)
 		return NULL;
 	if (past->keyed && named->record->id_now == NULL)
-		al_past_misfit(past, psprintf("Record %s is there, but its last change is that it went.", id));
+	{
+		if (!al_past_shows_both(past, id, named->record->change_id))
+			al_past_misfit(past, psprintf("Record %s is there, but its last change is that it went.", id));
+		return NULL;
+	}
 	return named->record;
 }
 
