@@ -238,8 +238,10 @@ take_back(AlPlanRow *row)
 		initStringInfo(&difference.dead);
 		if (step->action == AL_DELETE)
 		{
-			if (now != NULL && row->undone)
-				al_plan_conflict(row, psprintf("%s: the row is there again", since(row)));
+			/* not undone: of two rows that a mark's snapshot shows under one key, say */
+			if (now != NULL)
+				al_plan_conflict(row, row->undone ? psprintf("%s: the row is there again", since(row)) :
+								 "key taken by another row: this one was deleted");
 			now = al_pairs_without_nulls(step->changes);
 			kept = now == step->changes;
 			continue;
