@@ -304,6 +304,7 @@ typedef struct AlFixed
 
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
 extern void al_fixed_set(const char *name, const char *value);
+extern void al_fixed_maintenance(void);
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
 extern void al_fixed_leave(AlFixed *saved);
 /* what a type's output function needs, of whatever type */
@@ -1357,7 +1358,6 @@ extern char *al_rowset_same_row(AlRowset *rowset, const char *row, const char *s
 extern Snapshot al_run_snapshot(void);
 extern uint64 al_run(const char *sql, bool writes);
 extern uint64 al_run_as(Oid role, const char *sql);
-extern void al_run_raise_memory(void);
 
 /* ---------------------------------------------------------------- layer 4 */
 

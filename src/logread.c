@@ -156,7 +156,7 @@ read_as_owner(Reading *reading)
 	PG_TRY();
 	{
 		SPI_connect();
-		al_run_raise_memory();
+		al_fixed_maintenance();
 		read_all(reading);
 		SPI_finish();
 	}

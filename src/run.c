@@ -28,19 +28,6 @@ al_run_snapshot(void)
 	return GetLatestSnapshot();
 }
 
-/*
- * Until the caller's nest level of settings ends: what is read and written at
- * once is maintenance, whose sorts and joins need not go to disk.  Nor does the
- * planner know how many rows there are, so it is no judge of what pays.
- */
-void
-al_run_raise_memory(void)
-{
-	if (work_mem < maintenance_work_mem)
-		al_fixed_set("work_mem", psprintf("%d", maintenance_work_mem));
-	al_fixed_set("jit", "off");
-}
-
 /* Rows processed; those of a SELECT are in SPI_tuptable. */
 uint64
 al_run(const char *sql, bool writes)
@@ -51,7 +38,7 @@ al_run(const char *sql, bool writes)
 	Snapshot	crosscheck = InvalidSnapshot;
 	int			rc;
 
-	al_run_raise_memory();
+	al_fixed_maintenance();
 	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));

@@ -1327,7 +1327,7 @@ run(Take *take, FunctionCallInfo fcinfo)
 	int			nest = NewGUCNestLevel();
 
 	/* whose result has the size of the plan */
-	al_run_raise_memory();
+	al_fixed_maintenance();
 	InitMaterializedSRF(fcinfo, 0);
 	AtEOXact_GUC(true, nest);
 	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
