@@ -304,6 +304,7 @@ typedef struct AlFixed
 
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
 extern void al_fixed_set(const char *name, const char *value);
+extern void al_fixed_maintenance(void);
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
 extern void al_fixed_leave(AlFixed *saved);
 /* what a type's output function needs, of whatever type */
@@ -385,9 +386,12 @@ extern void al_encode_value(AlEncoder *encoder, Datum value, AlValue *out);
  */
 typedef struct AlDecoder AlDecoder;
 
-/* columns that the object lacks are NULL; keys that are no column: 42703 */
+/*
+ * columns that the object lacks are NULL; keys that are no column: 42703.
+ * wanted: attribute numbers of those to be read, NULL: all
+ */
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
-extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
+extern void al_decode_columns(AlDecoder *decoder, Jsonb *object, const Bitmapset *wanted,
 							  Datum *values, bool *nulls);
 /*
  * One column's value, attno from 0; the caller has entered AL_FIXED_ALL.  pg:
@@ -1340,7 +1344,8 @@ typedef struct AlRowset
 } AlRowset;
 
 extern AlRowset *al_rowset_make(AlPlanTable *table, const char *name);
-extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present);
+extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present,
+						  const Bitmapset *columns);
 extern void al_rowset_add_key(AlRowset *rowset, AlPlanRow *row, const Datum *values,
 							  const bool *nulls);
 extern void al_rowset_register(AlRowset *rowset);

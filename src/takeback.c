@@ -39,6 +39,7 @@
 #include "utils/hsearch.h"
 #include "utils/json.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -944,7 +945,8 @@ find_rows(Take *take)
 
 		for (int i = 0; i < table->nrows; i++)
 			table->rows[i]->looked_id = table->rows[i]->id;
-		al_present_find(&take->plan, table, !take->dry_run);
+		/* in tables that nobody else may write rows stay as they are */
+		al_present_find(&take->plan, table, !take->dry_run && take->kind != TAKE_TABLES);
 	}
 }
 
@@ -1213,8 +1215,9 @@ static void
 begin_plan(Take *take, List *relids)
 {
 	take->plan.tables = NIL;
-	take->plan.cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log taking back",
-										   ALLOCSET_DEFAULT_SIZES);
+	/* nothing of it is freed before the end */
+	take->plan.cxt = GenerationContextCreate(CurrentMemoryContext, "audit_log taking back",
+											 ALLOCSET_DEFAULT_SIZES);
 	take->walks = NIL;
 	open_tables(take, relids);
 }
@@ -1321,7 +1324,12 @@ take_back(Take *take)
 static Datum
 run(Take *take, FunctionCallInfo fcinfo)
 {
+	int			nest = NewGUCNestLevel();
+
+	/* whose result has the size of the plan */
+	al_fixed_maintenance();
 	InitMaterializedSRF(fcinfo, 0);
+	AtEOXact_GUC(true, nest);
 	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SPI_connect();
 	PG_TRY();
