@@ -418,7 +418,7 @@ is_key(const AlPlanTable *table, AttrNumber attnum)
 	return false;
 }
 
-/* Is the row to have the key that it has, a later one than that of its record then? */
+/* Is the row to have the key that it has?  Others have changed it since. */
 static bool
 keeps_key(const AlPlanRow *row)
 {
