@@ -409,6 +409,45 @@ pair_images(AlPlanTable *table)
 	}
 }
 
+static bool
+is_key(const AlPlanTable *table, AttrNumber attnum)
+{
+	for (int i = 0; i < table->table->nkeys; i++)
+		if (table->table->keys[i]->attnum == attnum)
+			return true;
+	return false;
+}
+
+/* Is the row to have the key that it has?  Others have changed it since. */
+static bool
+keeps_key(const AlPlanRow *row)
+{
+	AlJsonWalk	a;
+	AlJsonWalk	b;
+	int			cmp = 0;
+
+	if (!row->present)
+		return false;
+	al_jsonwalk_begin(&a, &row->before->root);
+	al_jsonwalk_begin(&b, &row->aim->root);
+	for (;;)
+	{
+		AlJsonWalk *at;
+
+		if (cmp <= 0)
+			al_jsonwalk_next(&a);
+		if (cmp >= 0)
+			al_jsonwalk_next(&b);
+		if (a.key == NULL && b.key == NULL)
+			return true;
+		cmp = al_jsonwalk_cmp(&a, &b);
+		at = cmp <= 0 ? &a : &b;
+		if (is_key(row->table, al_plan_column(row->table, at->key, at->keylen)) &&
+			!al_pairs_same(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true))
+			return false;
+	}
+}
+
 /*
  * A row whose key is there now and then is written under that key, whichever
  * record it was: so no key is deleted or changed that a row is to have, and
@@ -435,7 +474,7 @@ al_plan_pair(AlPlanTable *table)
 		{
 			AlPlanRow  *other = al_plan_find_row(table, row->then_id);
 
-			if (other == NULL || other == row || !other->present || other->left_out)
+			if (other == NULL || other == row || !other->present || other->left_out || keeps_key(row))
 				break;
 			if (row->id != NULL)
 				leave_id(row);

@@ -495,6 +495,25 @@ walk_change(const AlLogChange *change, void *arg)
 	al_progress_add(1);
 }
 
+/* A change that stands for no row of its own is none to take back. */
+static void
+refuse_event(const Take *take, const AlLogChange *change)
+{
+	if (((AlWalk *) linitial(take->walks))->table->obstacles != NIL)
+		return;
+	if (change->action == AL_TRUNCATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("change %lld is the event of a TRUNCATE", (long long) change->id),
+				 errdetail("The rows that it removed are changes of their own, each a DELETE."),
+				 errhint("audit_log.undo_transaction(%lld) takes them back.", (long long) change->transaction_id)));
+	if (change->action == AL_SNAPSHOT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("change %lld is a SNAPSHOT", (long long) change->id),
+				 errdetail("It is a row as it stood when tracking began: nothing was changed.")));
+}
+
 /* Turns what stands in the way of looking back into obstacles of the plan. */
 static void
 note_obstacles(Take *take, AlWalk *walk)
@@ -593,6 +612,7 @@ read_log(Take *take)
 				if (!al_logread_change(take->number, &change))
 					no_such(take);
 				walk_change(&change, take);
+				refuse_event(take, &change);
 				break;
 			}
 		case TAKE_TRANSACTION:
