@@ -52,7 +52,7 @@ INSERT INTO reads VALUES
     ('record', $$SELECT * FROM audit_log.audit_logs WHERE relation = 'reading_cost.big'::regclass AND record_id = '5'$$),
     ('record by name', $$SELECT * FROM audit_log.audit_logs WHERE table_schema = 'reading_cost' AND table_name = 'big' AND record_id = '5' AND action_type = 'UPDATE'$$),
     ('record with a long key', format($$SELECT * FROM audit_log.audit_logs WHERE relation = 'reading_cost.big'::regclass AND record_id = %L$$, :'long_id')),
-    ('prepared', $$EXECUTE one_record('5')$$),
+    ('prepared', $$EXECUTE one_record('6')$$),
     ('columns of a record', $$SELECT * FROM audit_log.column_changes WHERE relation = 'reading_cost.big'::regclass AND record_id = '5'$$),
     ('transaction', format($$SELECT * FROM audit_log.audit_logs WHERE transaction_id = %s$$, :'tid')),
     ('table_changes', $$SELECT * FROM audit_log.table_changes('reading_cost.big', 5)$$),
@@ -63,13 +63,14 @@ SELECT update_statistics();
 UPDATE reads SET before = pages(query);
 SELECT fill(8000);
 SELECT update_statistics();
--- the plan of a prepared statement may become a generic one only now
-EXECUTE one_record('5') \g /dev/null
-EXECUTE one_record('5') \g /dev/null
-EXECUTE one_record('5') \g /dev/null
-EXECUTE one_record('5') \g /dev/null
-EXECUTE one_record('5') \g /dev/null
-EXECUTE one_record('5') \g /dev/null
+-- The plan of a prepared statement may become a generic one only now. (Of '5', the commonest id of all, the
+-- planner may think that one cheaper, by what else is in the log.)
+EXECUTE one_record('6') \g /dev/null
+EXECUTE one_record('6') \g /dev/null
+EXECUTE one_record('6') \g /dev/null
+EXECUTE one_record('6') \g /dev/null
+EXECUTE one_record('6') \g /dev/null
+EXECUTE one_record('6') \g /dev/null
 -- five times the log: so many pages as before, but for a level of a tree a partition
 SELECT r.name, CASE WHEN p.now <= r.before + 30 AND p.now < 300 THEN 'the same'
                     ELSE format('%s pages before, %s now', r.before, p.now) END AS pages

@@ -164,6 +164,29 @@ DELETE FROM empty;
 SELECT action_type, after FROM audit_log.undo_transaction(newest());
 TABLE empty;
 
+-- a change that stands for no row is none to take back
+CREATE TABLE event (id int PRIMARY KEY);
+INSERT INTO event VALUES (1);
+SELECT audit_log.enable('event', baseline => true);
+DO $$ BEGIN PERFORM audit_log.undo_change((SELECT max(id) FROM audit_log.audit_logs WHERE relation = 'event'::regclass));
+EXCEPTION WHEN invalid_parameter_value THEN RAISE WARNING '%', regexp_replace(sqlerrm, '\d+', 'N'); END $$;
+TRUNCATE event;
+DO $$ DECLARE hint text; BEGIN PERFORM audit_log.undo_change((SELECT max(id) FROM audit_log.audit_logs WHERE relation = 'event'::regclass));
+EXCEPTION WHEN invalid_parameter_value THEN GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RAISE WARNING '% (%)', regexp_replace(sqlerrm, '\d+', 'N'), regexp_replace(hint, '\d+', 'N'); END $$;
+SELECT record_id, action_type FROM audit_log.undo_transaction(newest());
+
+-- a row whose key was changed since keeps it, also where another row has the former one
+CREATE TABLE turns (id int PRIMARY KEY, v text);
+SELECT audit_log.enable('turns');
+INSERT INTO turns VALUES (1, 'a'), (2, 'b');
+UPDATE turns SET v = v || '!';
+SELECT newest() AS t1 \gset
+BEGIN; UPDATE turns SET id = 3 WHERE id = 1; UPDATE turns SET id = 1 WHERE id = 2; UPDATE turns SET id = 2 WHERE id = 3; COMMIT;
+SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_transaction(:t1) ORDER BY 1;
+SELECT record_id, old_record_id, changes FROM audit_log.audit_logs WHERE transaction_id = newest() ORDER BY id;
+TABLE turns ORDER BY id;
+
 -- GENERATED ALWAYS AS IDENTITY is updated: what refers to the row does not go with it
 CREATE TABLE ident (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY UNIQUE);
 CREATE TABLE ident_child (id int REFERENCES ident ON DELETE CASCADE, n int REFERENCES ident (n) ON DELETE SET NULL ON UPDATE CASCADE);

@@ -191,6 +191,21 @@ SELECT regexp_replace(as_of('p', 'purged'), 'change_\d{4}_\d\d', 'change_YYYY_MM
 
 -- rights: the views' rule
 CREATE ROLE regress_time_reader;
+-- what a superuser does where no event trigger fires: the trigger that is not there tells
+CREATE TABLE hidden (id int PRIMARY KEY);
+SELECT audit_log.enable('hidden');
+SELECT audit_log.mark('hidden');
+SET session_replication_role = replica;
+ALTER TABLE hidden DISABLE TRIGGER audit_log_row;
+RESET session_replication_role;
+INSERT INTO hidden VALUES (1);
+SELECT as_of('hidden', 'hidden');
+SELECT record_id, conflict FROM audit_log.rollback_to('{hidden}', 'hidden', dry_run => true);
+SET session_replication_role = replica;
+DROP TRIGGER audit_log_row ON hidden;
+RESET session_replication_role;
+SELECT as_of('hidden', 'hidden'), why($$audit_log.rollback_to('{time_refused.hidden}', 'hidden')$$);
+
 CREATE TABLE r (id int PRIMARY KEY, v text);
 SELECT audit_log.enable('r');
 SELECT audit_log.mark('r');

@@ -4,7 +4,7 @@
  *		the same as JSON.
  *
  * Rows that have not changed since are handed on as they are, straight from the
- * scan; of the others past.c makes what they were.  All is read under the
+ * scan; of the others past_row.c makes what they were.  All is read under the
  * caller's snapshot, with his rights looked at once.
  */
 #include "postgres.h"
@@ -54,9 +54,9 @@ put_past(Output *output, const AlPastRecord *record, TupleTableSlot *now)
 {
 	Bitmapset  *unknown = NULL;
 
-	if (!al_past_row(output->past, record, now, output->then, &unknown))
+	if (!al_past_row_make(output->past, record, now, output->then, &unknown))
 		return;
-	al_past_refuse_unknown(output->past, unknown);
+	al_past_row_refuse_unknown(output->past, unknown);
 	al_virtual_compute(output->virtual, output->then);
 	put_row(output, output->then);
 }
@@ -82,7 +82,7 @@ put_present(TupleTableSlot *slot, void *arg)
 {
 	Output	   *output = arg;
 	AlPast	   *past = output->past;
-	AlPastRecord *record = output->changed ? al_past_find(past, slot) : NULL;
+	AlPastRecord *record = output->changed ? al_past_row_find(past, slot) : NULL;
 
 	if (record != NULL && record->image != NULL)
 	{
@@ -100,7 +100,11 @@ put_present(TupleTableSlot *slot, void *arg)
 		return;
 	}
 	if (record != NULL)
+	{
+		if (record->seen)
+			al_current_twice(past->rel, record->id_now);
 		record->seen = true;
+	}
 	put_past(output, record, slot);
 }
 
@@ -148,7 +152,7 @@ put_all(Output *output)
 	al_fixed_enter(&saved, AL_FIXED_ALL);
 	PG_TRY();
 	{
-		al_past_scan(output->past->rel, put_present, output);
+		al_current_scan(output->past->rel, put_present, output);
 		put_gone(output);
 	}
 	PG_FINALLY();
@@ -166,7 +170,7 @@ return_rows(FunctionCallInfo fcinfo, Oid relid, bool json)
 	AlMoment   *moment;
 	ListCell   *lc;
 
-	al_past_check_rights(rel);
+	al_current_check_rights(rel);
 	moment = al_moment_argument(fcinfo, 1);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	output.past = al_past_read(rel, moment, NIL, NULL);
@@ -177,7 +181,7 @@ return_rows(FunctionCallInfo fcinfo, Oid relid, bool json)
 	output.then = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	output.virtual = json ? NULL : al_virtual_prepare(rel);
 	put_all(&output);
-	al_past_check_snapshot(rel);
+	al_current_check_snapshot(rel);
 	al_virtual_end(output.virtual);
 	ExecDropSingleTupleTableSlot(output.then);
 	al_past_end(output.past);
@@ -231,6 +235,16 @@ audit_log_rows_as_of(PG_FUNCTION_ARGS)
 
 /* ---- one row ---- */
 
+static void
+refuse_both(const AlPast *past, const char *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CARDINALITY_VIOLATION),
+			 errmsg("table %s had two rows of record %s at %s", past->states->name, id, past->moment->text),
+			 errdetail("The mark's snapshot shows a row of its own transaction in the place of one that was removed after it was taken."),
+			 errhint("audit_log.rows_as_of() and audit_log.as_of() give both.")));
+}
+
 /*
  * The record that bore the id then.  NULL with *gone: nobody did; without:
  * nothing has changed of whoever bears it.
@@ -238,6 +252,8 @@ audit_log_rows_as_of(PG_FUNCTION_ARGS)
 static AlPastRecord *
 bearer_then(AlPast *past, const char *id, bool *gone)
 {
+	AlPastRecord *bearer = NULL;
+	AlPastRecord *left = NULL;
 	ListCell   *lc;
 
 	*gone = false;
@@ -246,11 +262,24 @@ bearer_then(AlPast *past, const char *id, bool *gone)
 		AlPastRecord *record = lfirst(lc);
 
 		if (record->id_then != NULL && strcmp(record->id_then, id) == 0)
-			return record;
-		*gone |= (record->id_now != NULL && strcmp(record->id_now, id) == 0) ||
-			(record->gone_now && strcmp(record->id_gone, id) == 0);
+		{
+			if (bearer != NULL)
+				refuse_both(past, id);
+			bearer = record;
+		}
+		if (record->gone_now && strcmp(record->id_gone, id) == 0)
+			left = record;
+		*gone |= record->id_now != NULL && strcmp(record->id_now, id) == 0;
 	}
-	return NULL;
+	if (left != NULL)
+	{
+		bool		both = al_past_shows_both(past, id, left->change_id);
+
+		if (bearer != NULL && both)
+			refuse_both(past, id);
+		*gone |= !both;
+	}
+	return bearer;
 }
 
 /* audit_log.row_as_of(table_name regclass, record_id text, moment) RETURNS jsonb */
@@ -269,29 +298,30 @@ audit_log_row_as_of(PG_FUNCTION_ARGS)
 	char	   *id;
 	bool		gone;
 
-	al_past_check_rights(rel);
+	al_current_check_rights(rel);
 	moment = al_moment_argument(fcinfo, 2);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("record_id must not be NULL")));
-	id = al_past_normal_id(al_past_table(rel, al_states_read(rel)), rel,
-						   text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	id = al_translate_normal_id(al_current_table(rel, al_states_read(rel)), rel,
+								text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	past = al_past_read(rel, moment, list_make1(id), NULL);
 	al_past_refuse(past);
 	now = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	then = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	record = bearer_then(past, id, &gone);
-	if (record == NULL && !gone)
-		gone = !al_past_fetch(rel, past->table, id, now);
+	/* also where it has come since, for it may stand beside the one that is asked for */
+	if (record == NULL && !al_current_fetch(rel, past->table, id, now))
+		gone = true;
 	else if (record != NULL && record->whole == NULL)
-		(void) al_past_fetch(rel, past->table, record->id_now, now);
-	if ((record != NULL || !gone) && al_past_row(past, record, now, then, &unknown))
+		(void) al_current_fetch(rel, past->table, record->id_now, now);
+	if ((record != NULL || !gone) && al_past_row_make(past, record, now, then, &unknown))
 	{
-		al_past_refuse_unknown(past, unknown);
-		object = al_past_object(past->table, then);
+		al_past_row_refuse_unknown(past, unknown);
+		object = al_current_object(past->table, then);
 	}
-	al_past_check_snapshot(rel);
+	al_current_check_snapshot(rel);
 	ExecDropSingleTupleTableSlot(now);
 	ExecDropSingleTupleTableSlot(then);
 	al_past_end(past);
@@ -313,7 +343,7 @@ audit_log_as_of_query(PG_FUNCTION_ARGS)
 	AlFixed		saved;
 	StringInfoData sql;
 
-	al_past_check_rights(rel);
+	al_current_check_rights(rel);
 	moment = al_moment_argument(fcinfo, 1);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT * FROM audit_log.as_of(NULL::%s, ",
@@ -347,13 +377,13 @@ audit_log_record_id(PG_FUNCTION_ARGS)
 	text	   *volatile id = NULL;
 	AlFixed		saved;
 
-	al_past_check_rights(rel);
+	al_current_check_rights(rel);
 	if (PG_ARGISNULL(0))
 	{
 		table_close(rel, NoLock);
 		PG_RETURN_NULL();
 	}
-	table = al_past_table(rel, al_states_read(rel));
+	table = al_current_table(rel, al_states_read(rel));
 	tuple.t_data = PG_GETARG_HEAPTUPLEHEADER(0);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
 	ItemPointerSetInvalid(&tuple.t_self);

@@ -328,6 +328,7 @@ typedef struct AlFixed
 
 /* enter may be left by al_fixed_leave only; put PG_TRY/PG_FINALLY round it */
 extern void al_fixed_set(const char *name, const char *value);
+extern void al_fixed_maintenance(void);
 extern void al_fixed_enter(AlFixed *saved, AlFixedNeed need);
 extern void al_fixed_leave(AlFixed *saved);
 /* what a type's output function needs, of whatever type */
@@ -409,9 +410,12 @@ extern void al_encode_value(AlEncoder *encoder, Datum value, AlValue *out);
  */
 typedef struct AlDecoder AlDecoder;
 
-/* columns that the object lacks are NULL; keys that are no column: 42703 */
+/*
+ * columns that the object lacks are NULL; keys that are no column: 42703.
+ * wanted: attribute numbers of those to be read, NULL: all
+ */
 extern AlDecoder *al_decode_prepare(TupleDesc tupdesc, MemoryContext cxt);
-extern void al_decode_columns(AlDecoder *decoder, Jsonb *object,
+extern void al_decode_columns(AlDecoder *decoder, Jsonb *object, const Bitmapset *wanted,
 							  Datum *values, bool *nulls);
 /*
  * One column's value, attno from 0; the caller has entered AL_FIXED_ALL.  pg:
@@ -1062,6 +1066,49 @@ extern List *al_logread_transaction_rows(int64 transaction_id, bool same_xid);	/
 extern void al_logread_transactions(List *transaction_ids, AlLogCallback callback, void *arg);
 
 /*
+ * translate.c: what the log says, under the names and types of today.
+ */
+/* the key's values of an id, in the order of table->keys; under AL_FIXED_ALL */
+extern Datum *al_translate_keys(const AlTable *table, TupleDesc desc, const char *record_id);
+/* a record's id, from whatever text the key's types read: '007' is 7 */
+extern char *al_translate_normal_id(const AlTable *table, Relation rel, const char *record_id);
+/* an id of the log, as a change under this state has it, under today's key types */
+extern char *al_translate_id(const AlTable *table, Relation rel, const AlState *state,
+							 const char *record_id);
+/* attnums of columns that were not there under a state */
+extern Bitmapset *al_translate_added(Relation rel, const AlState *then);
+/*
+ * The columns of a change's object or delta under today's names; what has been
+ * dropped since is left out.
+ */
+extern Jsonb *al_translate_changes(const AlState *state, Relation rel, Jsonb *object);
+
+/*
+ * current.c: the table as it is, for those who look back from it.
+ */
+extern void al_current_check_rights(Relation rel);
+/* error where the caller's snapshot is too old for the table, which has been read */
+extern void al_current_check_snapshot(Relation root);
+/* the table by the settings under which it was captured last */
+extern AlTable *al_current_table(Relation root, const AlStates *states);
+/*
+ * Calls back for each row of the table as the active snapshot has it, in the
+ * root's row type, partitions included.  The slot lives until the callback
+ * returns; its memory is reset then.
+ */
+typedef void (*AlCurrentCallback) (TupleTableSlot *slot, void *arg);
+extern void al_current_scan(Relation root, AlCurrentCallback callback, void *arg);
+/*
+ * The row that bears this id now, under the caller's rights and snapshot; the
+ * id is one that the log would write (al_translate_normal_id)
+ */
+extern bool al_current_fetch(Relation root, const AlTable *table, const char *record_id,
+							 TupleTableSlot *slot);
+extern Jsonb *al_current_object(const AlTable *table, TupleTableSlot *slot);
+/* error: the caller's snapshot shows two rows of one key */
+extern void al_current_twice(Relation root, const char *record_id);
+
+/*
  * past.c: the state of a table at a moment, made from the present by taking
  * changes back.
  */
@@ -1098,6 +1145,13 @@ typedef struct AlPastRecord
 	bool		seen;
 } AlPastRecord;
 
+/* an entry of by_now */
+typedef struct AlPastName
+{
+	const char *id;				/* hash key: pointer to the text */
+	AlPastRecord *record;
+} AlPastName;
+
 typedef struct AlPast
 {
 	Relation	rel;
@@ -1111,8 +1165,9 @@ typedef struct AlPast
 	bool		went;			/* a partition that had come since has gone with its
 								 * rows */
 	List	   *records;		/* of AlPastRecord *; some neither are nor were there */
-	struct HTAB *by_now;		/* those that are there now, by id_now */
-	struct AlPastFilter *filter;	/* tells most rows that have not changed */
+	struct HTAB *by_now;		/* those that are there now, by id_now:
+								 * AlPastName */
+	struct AlPastFilter *filter;	/* of past_row.c */
 	AlDecoder  *decoder;
 	MemoryContext cxt;
 } AlPast;
@@ -1121,61 +1176,40 @@ typedef struct AlPast
  * Reads what has changed of a table, or of the records with these ids (char *)
  * then or now; without (attnums) are columns to pass over besides those added
  * since, NULL usually.  Refuses nothing: the caller looks at obstacles.  Rights
- * are the caller's to check too (al_past_check_rights).
+ * are the caller's to check too (al_current_check_rights).
  */
-extern void al_past_check_rights(Relation rel);
-/* error where the caller's snapshot is too old for the table, which has been read */
-extern void al_past_check_snapshot(Relation root);
 extern AlPast *al_past_read(Relation root, const AlMoment *moment, List *record_ids,
 							Bitmapset *without);
 extern void al_past_refuse(const AlPast *past);
-/* error: a column's value of then is not known */
-extern void al_past_refuse_unknown(const AlPast *past, Bitmapset *unknown);
 /* error, unless there is a reason why a row that its last change left is gone */
 extern void al_past_missing(const AlPast *past, const AlPastRecord *record);
 extern void al_past_misfit(const AlPast *past, const char *detail);
 /*
+ * Is another row of the key that this change gave up in the moment too?  As in
+ * the snapshot of a mark that its own transaction's changes are in.
+ */
+extern bool al_past_shows_both(const AlPast *past, const char *id, int64 change_id);
+/* what a whole row of a table without key is known by, from its object */
+extern Jsonb *al_past_image(const AlPast *past, Jsonb *object);
+extern void al_past_end(AlPast *past);
+
+/*
+ * past_row.c: from a row as it is to the row as it was.
+ */
+/*
  * The record of a row as it is now; NULL: has not changed since.  The caller has
  * entered the settings that past->table needs (al_fixed_enter).
  */
-extern AlPastRecord *al_past_find(AlPast *past, TupleTableSlot *now);
+extern AlPastRecord *al_past_row_find(AlPast *past, TupleTableSlot *now);
 /*
  * The row as it was then, in the table's own row type: false where there was
  * none.  now is the row as it is, NULL where there is none.  Attnums whose value
  * is not known (masked) are added to unknown, and NULL in then.
  */
-extern bool al_past_row(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
-						TupleTableSlot *then, Bitmapset **unknown);
-extern void al_past_end(AlPast *past);
-
-/*
- * Calls back for each row of the table as the active snapshot has it, in the
- * root's row type, partitions included.  The slot lives until the callback
- * returns; its memory is reset then.
- */
-typedef void (*AlPastRowCallback) (TupleTableSlot *slot, void *arg);
-extern Jsonb *al_past_object(const AlTable *table, TupleTableSlot *slot);
-extern void al_past_scan(Relation root, AlPastRowCallback callback, void *arg);
-/* an id of the log, as a change under this state has it, under today's key types */
-extern char *al_past_id(const AlTable *table, Relation rel, const AlState *state,
-						const char *record_id);
-/* attnums of columns that were not there under a state */
-extern Bitmapset *al_past_added(Relation rel, const AlState *then);
-/* the table by the settings under which it was captured last */
-extern AlTable *al_past_table(Relation root, const AlStates *states);
-/* a record's id, from whatever text the key's types read: '007' is 7 */
-extern char *al_past_normal_id(const AlTable *table, Relation rel, const char *record_id);
-/*
- * The row that bears this id now, under the caller's rights and snapshot; the
- * id is one that the log would write (al_past_normal_id)
- */
-extern bool al_past_fetch(Relation root, const AlTable *table, const char *record_id,
-						  TupleTableSlot *slot);
-/*
- * The columns of a change's object or delta under today's names; what has been
- * dropped since is left out.
- */
-extern Jsonb *al_past_translate(const AlState *state, Relation rel, Jsonb *object);
+extern bool al_past_row_make(AlPast *past, const AlPastRecord *record, TupleTableSlot *now,
+							 TupleTableSlot *then, Bitmapset **unknown);
+/* error: a column's value of then is not known */
+extern void al_past_row_refuse_unknown(const AlPast *past, Bitmapset *unknown);
 
 /*
  * virtual.c: generated columns that are computed when read.
@@ -1365,7 +1399,8 @@ typedef struct AlRowset
 } AlRowset;
 
 extern AlRowset *al_rowset_make(AlPlanTable *table, const char *name);
-extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present);
+extern void al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present,
+						  const Bitmapset *columns);
 extern void al_rowset_add_key(AlRowset *rowset, AlPlanRow *row, const Datum *values,
 							  const bool *nulls);
 extern void al_rowset_register(AlRowset *rowset);

@@ -355,11 +355,25 @@ append_text(AlReader *reader, const AlValue *value, StringInfo out)
  * ------------------------------------------------------------------------
  */
 
+/* What the type's input function is to read, in the caller's (short-lived) memory. */
+static char *
+input_text(AlReader *reader, const AlValue *value)
+{
+	StringInfoData text;
+	int			len;
+
+	/* as most are, with no buffer in between */
+	if (reader->rule == READ_TEXT || value->kind == AL_PG)
+		return al_jsonbuild_text(value, &len);
+	initStringInfo(&text);
+	append_text(reader, value, &text);
+	return text.data;
+}
+
 /* Under AL_FIXED_ALL. */
 static Datum
 read_value(AlReader *reader, const AlValue *value, bool *isnull)
 {
-	StringInfoData text;
 	Datum		result;
 
 	*isnull = value->kind == AL_NULL;
@@ -384,12 +398,8 @@ read_value(AlReader *reader, const AlValue *value, bool *isnull)
 		reader->has_input = true;
 	}
 
-	initStringInfo(&text);
-	append_text(reader, value, &text);
-	result = InputFunctionCall(&reader->input, text.data, reader->ioparam,
-							   reader->typmod);
-	pfree(text.data);
-	return result;
+	return InputFunctionCall(&reader->input, input_text(reader, value), reader->ioparam,
+							 reader->typmod);
 }
 
 /*
@@ -463,7 +473,7 @@ decode_error_context(void *arg)
 }
 
 static void
-read_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
+read_columns(AlDecoder *decoder, Jsonb *object, const Bitmapset *wanted, Datum *values, bool *nulls)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
@@ -515,7 +525,8 @@ read_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 
 		current = &decoder->columns[next];
 		(void) JsonbIteratorNext(&it, &item, true);
-		if (current->virtual)
+		if (current->virtual ||
+			(wanted != NULL && !bms_is_member(current->attno + 1, wanted)))
 			continue;
 		al_jsonbuild_from_jsonb(&value, &item);
 		recognize_pg(&value);
@@ -529,20 +540,22 @@ read_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
 /*
  * A row's columns, in the descriptor's order.  Columns that the object lacks
  * are NULL; a key that is no column is an error (42703), so the caller leaves
- * out what has been dropped or renamed since.
+ * out what has been dropped or renamed since.  wanted: attribute numbers of
+ * those to be read, the others are NULL; NULL: all.
  *
  * Entering the fixed settings costs little where the caller has entered
  * AL_FIXED_ALL for all rows already.
  */
 void
-al_decode_columns(AlDecoder *decoder, Jsonb *object, Datum *values, bool *nulls)
+al_decode_columns(AlDecoder *decoder, Jsonb *object, const Bitmapset *wanted,
+				  Datum *values, bool *nulls)
 {
 	AlFixed		saved;
 
 	al_fixed_enter(&saved, AL_FIXED_ALL);
 	PG_TRY();
 	{
-		read_columns(decoder, object, values, nulls);
+		read_columns(decoder, object, wanted, values, nulls);
 	}
 	PG_FINALLY();
 	{

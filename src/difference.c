@@ -73,9 +73,9 @@ object_at(AlPast *past, const AlPastRecord *record, TupleTableSlot *now, TupleTa
 	/* not changed since: as it is now, if it is there */
 	if (record == NULL && now == NULL)
 		return NULL;
-	if (!al_past_row(past, record, now, slot, &unknown))
+	if (!al_past_row_make(past, record, now, slot, &unknown))
 		return NULL;
-	al_past_refuse_unknown(past, unknown);
+	al_past_row_refuse_unknown(past, unknown);
 	*record_id = al_row_record_id(past->table, slot);
 	return al_row_object(past->table, slot);
 }
@@ -162,14 +162,16 @@ static void
 put_present(TupleTableSlot *slot, void *arg)
 {
 	Output	   *output = arg;
-	AlPastRecord *record = al_past_find(output->from, slot);
+	AlPastRecord *record = al_past_row_find(output->from, slot);
 	Pair	   *pair;
 
 	if (record == NULL)
-		record = al_past_find(output->to, slot);
+		record = al_past_row_find(output->to, slot);
 	if (record == NULL)
 		return;
 	pair = hash_search(output->pairs, &record->change_id, HASH_FIND, NULL);
+	if ((pair->from ? pair->from : pair->to)->seen)
+		al_current_twice(output->from->rel, id_now(pair));
 	(pair->from ? pair->from : pair->to)->seen = true;
 	put_pair(output, pair, slot);
 }
@@ -187,7 +189,7 @@ put_keyed(Output *output)
 	MemoryContext old;
 
 	if (!few)
-		al_past_scan(past->rel, put_present, output);
+		al_current_scan(past->rel, put_present, output);
 	old = MemoryContextSwitchTo(scratch);
 	hash_seq_init(&seq, output->pairs);
 	while ((pair = hash_seq_search(&seq)) != NULL)
@@ -197,7 +199,7 @@ put_keyed(Output *output)
 			put_pair(output, pair, NULL);
 		else if (few)
 		{
-			if (al_past_fetch(past->rel, past->table, id_now(pair), now))
+			if (al_current_fetch(past->rel, past->table, id_now(pair), now))
 			{
 				(pair->from ? pair->from : pair->to)->seen = true;
 				put_pair(output, pair, now);
@@ -259,8 +261,8 @@ count_rows(HTAB *counts, AlPast *past, TupleTableSlot *slot, int sign)
 		if (record->count == 0)
 			continue;
 		there.count = 1;
-		(void) al_past_row(past, &there, NULL, slot, &unknown);
-		al_past_refuse_unknown(past, unknown);
+		(void) al_past_row_make(past, &there, NULL, slot, &unknown);
+		al_past_row_refuse_unknown(past, unknown);
 		object = al_row_object(past->table, slot);
 		image = JsonbToCString(NULL, &object->root, VARSIZE(object));
 		count = hash_search(counts, &image, HASH_ENTER, &found);
@@ -337,7 +339,7 @@ audit_log_diff(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("table_name must not be NULL")));
 	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	al_past_check_rights(rel);
+	al_current_check_rights(rel);
 	from = al_moment_argument(fcinfo, 1);
 	to = al_moment_argument(fcinfo, 2);
 	InitMaterializedSRF(fcinfo, 0);
@@ -360,7 +362,7 @@ audit_log_diff(PG_FUNCTION_ARGS)
 	add_pairs(&output, output.from);
 	add_pairs(&output, output.to);
 	put_all(&output);
-	al_past_check_snapshot(rel);
+	al_current_check_snapshot(rel);
 	ExecDropSingleTupleTableSlot(output.before);
 	ExecDropSingleTupleTableSlot(output.after);
 	al_past_end(output.from);

@@ -161,7 +161,7 @@ audit_log_decode_row(PG_FUNCTION_ARGS)
 	decoder = al_decode_prepare(tupdesc, CurrentMemoryContext);
 	values = palloc(sizeof(Datum) * Max(tupdesc->natts, 1));
 	nulls = palloc(sizeof(bool) * Max(tupdesc->natts, 1));
-	al_decode_columns(decoder, PG_GETARG_JSONB_P(1), values, nulls);
+	al_decode_columns(decoder, PG_GETARG_JSONB_P(1), NULL, values, nulls);
 	tuple = heap_form_tuple(tupdesc, values, nulls);
 	PG_RETURN_DATUM(heap_copy_tuple_as_datum(tuple, tupdesc));
 }

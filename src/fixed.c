@@ -150,6 +150,19 @@ al_fixed_set(const char *name, const char *value)
 }
 
 /*
+ * Until the caller's nest level of settings ends: what is read and written at
+ * once is maintenance, whose sorts and joins need not go to disk.  Nor does the
+ * planner know how many rows there are, so it is no judge of what pays.
+ */
+void
+al_fixed_maintenance(void)
+{
+	if (work_mem < maintenance_work_mem)
+		al_fixed_set("work_mem", psprintf("%d", maintenance_work_mem));
+	al_fixed_set("jit", "off");
+}
+
+/*
  * Everything that can fail comes before the first variable is swapped, so the
  * caller's PG_TRY may begin after this call.  A nest level that an error left
  * open here is closed by the abort of the transaction.

@@ -123,8 +123,8 @@ add_change(const AlLogChange *change, void *arg)
 	Version    *version;
 	Bearer	   *bearer;
 	const AlState *state = al_states_at(history->states, change->id);
-	const char *id = al_past_id(history->table, history->rel, state, change->record_id);
-	const char *old_id = al_past_id(history->table, history->rel, state, change->old_record_id);
+	const char *id = al_translate_id(history->table, history->rel, state, change->record_id);
+	const char *old_id = al_translate_id(history->table, history->rel, state, change->old_record_id);
 
 	if (change->record_id == NULL || change->changes == NULL)
 	{
@@ -143,7 +143,7 @@ add_change(const AlLogChange *change, void *arg)
 	version->change = *change;
 	version->change.changes = NULL;
 	version->state = state;
-	version->delta = al_past_translate(version->state, history->rel, change->changes);
+	version->delta = al_translate_changes(version->state, history->rel, change->changes);
 
 	bearer = find_bearer(history, old_id ? old_id : id);
 	give_life(history, bearer);
@@ -169,7 +169,7 @@ static Jsonb *
 as_under(History *history, const AlState *state, Jsonb *object)
 {
 	TupleDesc	desc = RelationGetDescr(history->rel);
-	Bitmapset  *columns = bms_add_members(al_past_added(history->rel, state),
+	Bitmapset  *columns = bms_add_members(al_translate_added(history->rel, state),
 										  al_states_left_out(state));
 	int			attnum = -1;
 
@@ -545,8 +545,8 @@ object_now(History *history, const char *id)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(history->rel), &TTSOpsHeapTuple);
 	Jsonb	   *object = NULL;
 
-	if (al_past_fetch(history->rel, history->table, id, slot))
-		object = al_past_object(history->table, slot);
+	if (al_current_fetch(history->rel, history->table, id, slot))
+		object = al_current_object(history->table, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	return object;
 }
@@ -606,14 +606,14 @@ audit_log_history(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("table_name and record_id must not be NULL")));
 	history.rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	al_past_check_rights(history.rel);
+	al_current_check_rights(history.rel);
 	InitMaterializedSRF(fcinfo, 0);
 	history.states = al_states_read(history.rel);
-	history.table = al_past_table(history.rel, history.states);
+	history.table = al_current_table(history.rel, history.states);
 	history.bearers = make_bearers(history.cxt);
-	put_history(&history, al_past_normal_id(history.table, history.rel,
-											text_to_cstring(PG_GETARG_TEXT_PP(1))));
-	al_past_check_snapshot(history.rel);
+	put_history(&history, al_translate_normal_id(history.table, history.rel,
+											  text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	al_current_check_snapshot(history.rel);
 	table_close(history.rel, NoLock);
 	return (Datum) 0;
 }

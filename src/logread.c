@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -61,6 +62,8 @@ id_array(const int64 *ids, int n)
 	"c.id, c.transaction_id, c.command, c.timestamp, c.action_type::pg_catalog.text," \
 	" c.table_id, c.record_id, c.old_record_id, c.changes"
 #define NCHANGE_COLUMNS 9
+/* and what some give behind */
+#define MORE_COLUMNS 2
 
 static AlAction
 action_of(const char *label)
@@ -71,31 +74,30 @@ action_of(const char *label)
 	elog(ERROR, "unknown action \"%s\" in the log", label);
 }
 
-static int64
-int64_value(HeapTuple tuple, TupleDesc desc, int column)
+static char *
+text_of(Datum value, bool isnull)
 {
-	bool		isnull;
-
-	return DatumGetInt64(SPI_getbinval(tuple, desc, column, &isnull));
+	return isnull ? NULL : TextDatumGetCString(value);
 }
 
 /* In the current memory, but for what the tuple itself holds. */
 static void
 read_change(HeapTuple tuple, TupleDesc desc, AlLogChange *change)
 {
-	bool		isnull;
-	Datum		value;
+	Datum		values[NCHANGE_COLUMNS + MORE_COLUMNS];
+	bool		nulls[NCHANGE_COLUMNS + MORE_COLUMNS];
 
-	change->id = int64_value(tuple, desc, 1);
-	change->transaction_id = int64_value(tuple, desc, 2);
-	change->command = (CommandId) DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-	change->timestamp = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
-	change->action = action_of(SPI_getvalue(tuple, desc, 5));
-	change->table_id = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
-	change->record_id = SPI_getvalue(tuple, desc, 7);
-	change->old_record_id = SPI_getvalue(tuple, desc, 8);
-	value = SPI_getbinval(tuple, desc, 9, &isnull);
-	change->changes = isnull ? NULL : DatumGetJsonbP(value);
+	Assert(desc->natts <= (int) lengthof(values));
+	heap_deform_tuple(tuple, desc, values, nulls);
+	change->id = DatumGetInt64(values[0]);
+	change->transaction_id = DatumGetInt64(values[1]);
+	change->command = (CommandId) DatumGetInt32(values[2]);
+	change->timestamp = DatumGetTimestampTz(values[3]);
+	change->action = action_of(text_of(values[4], nulls[4]));
+	change->table_id = DatumGetInt32(values[5]);
+	change->record_id = text_of(values[6], nulls[6]);
+	change->old_record_id = text_of(values[7], nulls[7]);
+	change->changes = nulls[8] ? NULL : DatumGetJsonbP(values[8]);
 }
 
 /* ---- whole tables, whole transactions ---- */
@@ -154,6 +156,7 @@ read_as_owner(Reading *reading)
 	PG_TRY();
 	{
 		SPI_connect();
+		al_fixed_maintenance();
 		read_all(reading);
 		SPI_finish();
 	}
@@ -164,36 +167,40 @@ read_as_owner(Reading *reading)
 	PG_END_TRY();
 }
 
-#define NEWEST_FIRST \
-	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at) DESC," \
-	" c.command DESC, c.id DESC"
+/*
+ * Changes in their order: of the database transactions first, found from few
+ * columns, so that whole changes are sorted once only.  which says of
+ * audit_log.change n what is read.
+ */
+#define IN_ORDER(which, direction) \
+	"WITH c AS NOT MATERIALIZED (" which ")" \
+	" SELECT " CHANGE_COLUMNS \
+	" FROM c JOIN (SELECT l.transaction_id," \
+	"   pg_catalog.max(l.id) OVER (PARTITION BY t.xid, t.started_at) AS last" \
+	"  FROM (SELECT c.transaction_id, pg_catalog.max(c.id) AS id FROM c GROUP BY c.transaction_id) l" \
+	"  JOIN audit_log.transaction t ON t.id = l.transaction_id) o ON o.transaction_id = c.transaction_id" \
+	" ORDER BY o.last " direction ", c.command " direction ", c.id " direction
 
-#define OLDEST_FIRST \
-	" ORDER BY pg_catalog.max(c.id) OVER (PARTITION BY t.xid, t.started_at)," \
-	" c.command, c.id"
+#define NEWEST_FIRST "DESC"
+#define OLDEST_FIRST "ASC"
 
-static const char all_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.table_id = $1" OLDEST_FIRST;
+#define OF_TABLE "SELECT * FROM audit_log.change n WHERE n.table_id = $1"
 
-static const char table_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.table_id = $1" NEWEST_FIRST;
+static const char all_sql[] = IN_ORDER(OF_TABLE, OLDEST_FIRST);
 
-/* $2 the mark's highest id; $3 rows of which changes below it count too */
+static const char table_sql[] = IN_ORDER(OF_TABLE, NEWEST_FIRST);
+
+/*
+ * $2 the mark's highest id; $3 rows of which changes below it count too.  By
+ * blocks of 256 ids, as the index has them: al_moment_is_later() parts a block.
+ */
 static const char table_mark_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM (SELECT * FROM audit_log.change n WHERE n.table_id = $1 AND n.id > $2 AND n.id >> 8 >= $2 >> 8"
-"  UNION ALL SELECT * FROM audit_log.change o WHERE o.table_id = $1 AND o.id <= $2 AND o.transaction_id = ANY ($3)) c"
-" JOIN audit_log.transaction t ON t.id = c.transaction_id" NEWEST_FIRST;
+IN_ORDER(OF_TABLE " AND n.id >> 8 >= $2 >> 8"
+		 " UNION ALL " OF_TABLE " AND n.id >> 8 < $2 >> 8 AND n.transaction_id = ANY ($3)", NEWEST_FIRST);
 
 static const char table_time_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM (SELECT * FROM audit_log.change n WHERE n.table_id = $1 AND n.timestamp > $2"
-"  UNION ALL SELECT * FROM audit_log.change o WHERE o.table_id = $1 AND o.timestamp <= $2 AND o.transaction_id = ANY ($3)) c"
-" JOIN audit_log.transaction t ON t.id = c.transaction_id" NEWEST_FIRST;
+IN_ORDER(OF_TABLE " AND n.timestamp > $2"
+		 " UNION ALL " OF_TABLE " AND n.timestamp <= $2 AND n.transaction_id = ANY ($3)", NEWEST_FIRST);
 
 /* rows whose changes are to be looked at one by one */
 static Datum
@@ -237,9 +244,7 @@ al_logread_all(int32 table_id, AlLogCallback callback, void *arg)
 }
 
 static const char transactions_sql[] =
-"SELECT " CHANGE_COLUMNS
-" FROM audit_log.change c JOIN audit_log.transaction t ON t.id = c.transaction_id"
-" WHERE c.transaction_id = ANY ($1)" NEWEST_FIRST;
+IN_ORDER("SELECT * FROM audit_log.change n WHERE n.transaction_id = ANY ($1)", NEWEST_FIRST);
 
 static Datum
 listed_ids(List *list)
@@ -530,8 +535,9 @@ find_rows(int64 transaction_id, bool same_xid, MemoryContext cxt)
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
 			int64	   *id = palloc(sizeof(int64));
+			bool		isnull;
 
-			*id = int64_value(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+			*id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 			ids = lappend(ids, id);
 		}
 		MemoryContextSwitchTo(old);

@@ -296,7 +296,7 @@ aims(AlPlanTable *table, Bitmapset *columns, const char *name)
 
 	for (int i = 0; i < table->nrows; i++)
 		if (writes(table->rows[i], columns))
-			al_rowset_add(rowset, table->rows[i], false);
+			al_rowset_add(rowset, table->rows[i], false, columns);
 	if (rowset->nrows > 0)
 		al_rowset_register(rowset);
 	return rowset;
@@ -757,7 +757,7 @@ check_children(Search *search, AlPlanTable *table, const ForeignKey *key)
 			continue;
 		/* the others act */
 		if (action == FKCONSTR_ACTION_NOACTION || action == FKCONSTR_ACTION_RESTRICT)
-			al_rowset_add(rowset, row, true);
+			al_rowset_add(rowset, row, true, parent_columns);
 		else
 			acted = true;
 	}

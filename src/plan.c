@@ -409,6 +409,45 @@ pair_images(AlPlanTable *table)
 	}
 }
 
+static bool
+is_key(const AlPlanTable *table, AttrNumber attnum)
+{
+	for (int i = 0; i < table->table->nkeys; i++)
+		if (table->table->keys[i]->attnum == attnum)
+			return true;
+	return false;
+}
+
+/* Is the row to have the key that it has?  Others have changed it since. */
+static bool
+keeps_key(const AlPlanRow *row)
+{
+	AlJsonWalk	a;
+	AlJsonWalk	b;
+	int			cmp = 0;
+
+	if (!row->present)
+		return false;
+	al_jsonwalk_begin(&a, &row->before->root);
+	al_jsonwalk_begin(&b, &row->aim->root);
+	for (;;)
+	{
+		AlJsonWalk *at;
+
+		if (cmp <= 0)
+			al_jsonwalk_next(&a);
+		if (cmp >= 0)
+			al_jsonwalk_next(&b);
+		if (a.key == NULL && b.key == NULL)
+			return true;
+		cmp = al_jsonwalk_cmp(&a, &b);
+		at = cmp <= 0 ? &a : &b;
+		if (is_key(row->table, al_plan_column(row->table, at->key, at->keylen)) &&
+			!al_pairs_same(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true))
+			return false;
+	}
+}
+
 /*
  * A row whose key is there now and then is written under that key, whichever
  * record it was: so no key is deleted or changed that a row is to have, and
@@ -435,7 +474,7 @@ al_plan_pair(AlPlanTable *table)
 		{
 			AlPlanRow  *other = al_plan_find_row(table, row->then_id);
 
-			if (other == NULL || other == row || !other->present || other->left_out)
+			if (other == NULL || other == row || !other->present || other->left_out || keeps_key(row))
 				break;
 			if (row->id != NULL)
 				leave_id(row);
@@ -514,6 +553,19 @@ report_columns(AlPlanRow *row)
 			  "are not in the log, and are not restored");
 }
 
+/* The same as al_plan_column(), for one after the other in jsonb's key order. */
+static AttrNumber
+column_at(const AlPlanTable *table, int *next, const AlJsonWalk *at)
+{
+	int			cmp = 1;
+
+	while (*next < table->ncolumns &&
+		   (cmp = al_jsonbuild_key_cmp(table->columns[*next].name, table->columns[*next].namelen,
+									   at->key, at->keylen)) < 0)
+		(*next)++;
+	return *next < table->ncolumns && cmp == 0 ? table->columns[*next].attnum : InvalidAttrNumber;
+}
+
 /*
  * Which columns differ between the row and its aim, and can be set.  The aim is
  * brought to what the row will be: columns that are not set keep their value.
@@ -527,6 +579,8 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 	AlJsonWalk	a;
 	AlJsonWalk	b;
 	int			cmp = 0;
+	int			next = 0;		/* column: both sides come in their order */
+	bool		same = true;	/* the result is the aim as it is */
 
 	al_jsonwalk_begin(&a, &before->root);
 	al_jsonwalk_begin(&b, &row->aim->root);
@@ -534,7 +588,6 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 	{
 		AlJsonWalk *at;
 		AttrNumber	attnum;
-		bool		differs;
 
 		if (cmp <= 0)
 			al_jsonwalk_next(&a);
@@ -544,31 +597,26 @@ compare_with_aim(AlPlanRow *row, Bitmapset *known)
 			break;
 		cmp = al_jsonwalk_cmp(&a, &b);
 		at = cmp <= 0 ? &a : &b;
-		attnum = al_plan_column(table, at->key, at->keylen);
-		differs = !al_pairs_same(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true);
-
-		if (attnum == InvalidAttrNumber)
-			continue;			/* is reported by its step */
-		if (bms_is_member(attnum, table->generated))
+		attnum = column_at(table, &next, at);
+		if (bms_is_member(attnum, table->generated) || bms_is_member(attnum, known))
 		{
-			/* computed anew; until then what the log says */
-			if (cmp >= 0)
-				al_pairs_add(result, &b);
-		}
-		else if (!bms_is_member(attnum, known))
-		{
-			if (cmp <= 0)
-				al_pairs_add(result, &a);
-		}
-		else
-		{
-			if (differs)
+			/* generated ones are computed anew; until then what the log says */
+			if (bms_is_member(attnum, known) &&
+				!al_pairs_same(cmp <= 0 ? &a.value : NULL, cmp >= 0 ? &b.value : NULL, true))
 				row->columns = bms_add_member(row->columns, attnum);
 			if (cmp >= 0)
 				al_pairs_add(result, &b);
 		}
+		else
+		{
+			same = false;
+			/* what has no column any more is reported by its step */
+			if (attnum != InvalidAttrNumber && cmp <= 0)
+				al_pairs_add(result, &a);
+		}
 	}
-	row->aim = al_plan_keep(table, al_pairs_object(result));
+	if (!same)
+		row->aim = al_plan_keep(table, al_pairs_object(result));
 }
 
 /* The columns whose values in the aim are the row's own. */

@@ -86,46 +86,45 @@ split_id(const AlPlanTable *table, const char *id, AlValue *out)
 	return true;
 }
 
-/* order of two key columns as jsonb keeps keys; arg is the table */
-static int
-compare_keys(const void *a, const void *b, void *arg)
+/*
+ * The key columns' values, by attribute number from 0, the others NULL; false
+ * where the id is none of such a key.  Under AL_FIXED_ALL.
+ */
+static bool
+read_key(AlPlanTable *table, const char *id, Datum *values, bool *nulls)
 {
-	const AlPlanTable *table = arg;
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	const char *x = NameStr(TupleDescAttr(desc, table->keys[*(const int *) a] - 1)->attname);
-	const char *y = NameStr(TupleDescAttr(desc, table->keys[*(const int *) b] - 1)->attname);
+	AlValue    *key = palloc(sizeof(AlValue) * table->nkeys);
 
-	return al_jsonbuild_key_cmp(x, strlen(x), y, strlen(y));
-}
-
-/* The key as a JSON object, NULL where the id is none of such a key. */
-static Jsonb *
-key_object(AlPlanTable *table, const char *id)
-{
-	AlValue    *values = palloc(sizeof(AlValue) * table->nkeys);
-	int		   *order = palloc(sizeof(int) * table->nkeys);
-	TupleDesc	desc = RelationGetDescr(table->rel);
-	StringInfoData buf;
-	AlJsonFrame frame;
-
-	if (!split_id(table, id, values))
-		return NULL;
-	for (int i = 0; i < table->nkeys; i++)
-		order[i] = i;
-	qsort_arg(order, table->nkeys, sizeof(int), compare_keys, table);
-	initStringInfo(&buf);
-	al_jsonbuild_init(&buf);
-	al_jsonbuild_object(&frame, &buf, table->nkeys);
+	memset(nulls, true, sizeof(bool) * RelationGetDescr(table->rel)->natts);
+	if (!split_id(table, id, key))
+		return false;
 	for (int i = 0; i < table->nkeys; i++)
 	{
-		const char *name = NameStr(TupleDescAttr(desc, table->keys[order[i]] - 1)->attname);
+		int			attno = table->keys[i] - 1;
 
-		al_jsonbuild_key(&frame, name, strlen(name));
+		values[attno] = al_decode_value(table->decoder, attno, &key[i], true, &nulls[attno]);
 	}
-	for (int i = 0; i < table->nkeys; i++)
-		al_jsonbuild_value(&frame, &values[order[i]]);
-	al_jsonbuild_close(&frame, NULL);
-	return al_jsonbuild_finish(&buf);
+	return true;
+}
+
+/* apart from its caller, whose variables a longjmp might clobber */
+static pg_noinline bool
+read_key_fixed(AlPlanTable *table, const char *id, Datum *values, bool *nulls)
+{
+	volatile bool read = false;
+	AlFixed		saved;
+
+	al_fixed_enter(&saved, AL_FIXED_ALL);
+	PG_TRY();
+	{
+		read = read_key(table, id, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		al_fixed_leave(&saved);
+	}
+	PG_END_TRY();
+	return read;
 }
 
 /* What key is the id of, in whatever text its types read ('007')?  NULL: of none. */
@@ -133,16 +132,14 @@ char *
 al_present_record_id(AlPlanTable *table, const char *id)
 {
 	TupleDesc	desc = RelationGetDescr(table->rel);
-	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
-	Jsonb	   *key = table->nkeys > 0 ? key_object(table, id) : NULL;
 	TupleTableSlot *slot;
 	text	   *volatile result = NULL;
 	AlFixed		saved;
 
-	if (key == NULL)
+	if (table->nkeys == 0 || !read_key_fixed(table, id, values, nulls))
 		return NULL;
-	al_decode_columns(table->decoder, key, values, nulls);
 	slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 	ExecStoreHeapTuple(heap_form_tuple(desc, values, nulls), slot, false);
 	al_fixed_enter(&saved, table->table->need);
@@ -194,14 +191,20 @@ make_tuple(AlPlanTable *table, HeapTuple from, TupleDesc from_desc, int first)
 	TupleDesc	desc = RelationGetDescr(table->rel);
 	Datum	   *values = palloc0(sizeof(Datum) * Max(desc->natts, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	Datum	   *from_values = palloc(sizeof(Datum) * from_desc->natts);
+	bool	   *from_nulls = palloc(sizeof(bool) * from_desc->natts);
 
+	heap_deform_tuple(from, from_desc, from_values, from_nulls);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		nulls[i] = true;
-		if (!att->attisdropped && !bms_is_member(att->attnum, table->virtual))
-			values[i] = SPI_getbinval(from, from_desc, first++, &nulls[i]);
+		if (att->attisdropped || bms_is_member(att->attnum, table->virtual))
+			continue;
+		values[i] = from_values[first - 1];
+		nulls[i] = from_nulls[first - 1];
+		first++;
 	}
 	return heap_form_tuple(desc, values, nulls);
 }
@@ -280,24 +283,22 @@ fill_keys(AlPlanTable *table)
 	int			natts = RelationGetDescr(table->rel)->natts;
 	Datum	   *values = palloc(sizeof(Datum) * Max(natts, 1));
 	bool	   *nulls = palloc(sizeof(bool) * Max(natts, 1));
+	MemoryContext old = MemoryContextSwitchTo(table->scratch);
 
 	for (int i = 0; i < table->nrows; i++)
 	{
 		AlPlanRow  *row = table->rows[i];
-		Jsonb	   *key;
 
 		CHECK_FOR_INTERRUPTS();
 		if (row->id == NULL || row->gone || row->left_out)
 			continue;
-		key = key_object(table, row->id);
-		if (key == NULL)
-			al_plan_leave_out(row, "the table has another key now");
-		else
-		{
-			al_decode_columns(table->decoder, key, values, nulls);
+		if (read_key(table, row->id, values, nulls))
 			al_rowset_add_key(rowset, row, values, nulls);
-		}
+		else
+			al_plan_leave_out(row, "the table has another key now");
+		MemoryContextReset(table->scratch);
 	}
+	MemoryContextSwitchTo(old);
 	return rowset;
 }
 

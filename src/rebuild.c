@@ -385,7 +385,7 @@ put_records(Rebuild *rebuild, ReturnSetInfo *rsinfo, AlDecoder *decoder)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		old = MemoryContextSwitchTo(scratch);
-		al_decode_columns(decoder, record->row, values, nulls);
+		al_decode_columns(decoder, record->row, NULL, values, nulls);
 		for (int64 i = 0; i < Max(record->count, 1); i++)
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		MemoryContextSwitchTo(old);

@@ -228,6 +228,7 @@ static void
 take_back(AlPlanRow *row)
 {
 	Jsonb	   *now = row->present ? row->before : NULL;
+	bool		kept = false;	/* in the plan's memory already */
 
 	for (AlPlanStep *step = row->steps; step; step = step->earlier)
 	{
@@ -237,9 +238,12 @@ take_back(AlPlanRow *row)
 		initStringInfo(&difference.dead);
 		if (step->action == AL_DELETE)
 		{
-			if (now != NULL && row->undone)
-				al_plan_conflict(row, psprintf("%s: the row is there again", since(row)));
+			/* not undone: of two rows that a mark's snapshot shows under one key, say */
+			if (now != NULL)
+				al_plan_conflict(row, row->undone ? psprintf("%s: the row is there again", since(row)) :
+								 "key taken by another row: this one was deleted");
 			now = al_pairs_without_nulls(step->changes);
+			kept = now == step->changes;
 			continue;
 		}
 		if (now == NULL && !row->undone)
@@ -259,6 +263,7 @@ take_back(AlPlanRow *row)
 			al_plan_leave_out(row, psprintf("%s: the row is gone", since(row)));
 			return;
 		}
+		kept = false;
 		if (step->action == AL_UPDATE)
 			now = take_back_update(&difference, now, step->changes);
 		else
@@ -268,7 +273,7 @@ take_back(AlPlanRow *row)
 		}
 		report_difference(&difference);
 	}
-	row->aim = al_plan_keep(row->table, now);
+	row->aim = kept ? now : al_plan_keep(row->table, now);
 }
 
 /* Takes the steps back, newest first, and sets the aim. */

@@ -40,7 +40,7 @@
 #include "audit_log.h"
 
 /* rows of one statement: so that progress is seen, and plans stay those for few rows */
-#define BATCH_ROWS 20000
+#define BATCH_ROWS 50000
 
 /* ---- user triggers ---- */
 
@@ -385,7 +385,7 @@ run_batch(AlPlanTable *table, const Phase *phase, const WriteItem *items, int n)
 		identities(table, items[0].columns) : NULL;
 
 	for (int i = 0; i < n; i++)
-		al_rowset_add(rowset, items[i].row, false);
+		al_rowset_add(rowset, items[i].row, false, items[i].columns);
 	al_rowset_register(rowset);
 	if (!bms_is_empty(always))
 		set_identity(table, always, ATTRIBUTE_IDENTITY_BY_DEFAULT);
@@ -400,10 +400,11 @@ static AlRowset *
 all_aims(AlPlanTable *table)
 {
 	AlRowset   *rowset = al_rowset_make(table, "audit_log_aims");
+	Bitmapset  *all = bms_make_singleton(0);
 
 	for (int i = 0; i < table->nrows; i++)
 		if (table->rows[i]->target != NULL && !table->rows[i]->left_out)
-			al_rowset_add(rowset, table->rows[i], false);
+			al_rowset_add(rowset, table->rows[i], false, all);
 	al_rowset_register(rowset);
 	return rowset;
 }

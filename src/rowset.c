@@ -102,9 +102,13 @@ al_rowset_make(AlPlanTable *table, const char *name)
 	return rowset;
 }
 
-/* present: its columns as they stand now, else as they are to be */
+/*
+ * present: its columns as they stand now, else as they are to be.  columns:
+ * attribute numbers of those that are looked at, the others are NULL; with 0
+ * among them, all.
+ */
 void
-al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present)
+al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present, const Bitmapset *columns)
 {
 	AlPlanTable *table = rowset->table;
 	TupleDesc	desc = RelationGetDescr(table->rel);
@@ -125,11 +129,13 @@ al_rowset_add(AlRowset *rowset, AlPlanRow *row, bool present)
 		for (int i = 0; i < table->nkeys; i++)
 			values[3 + i] = heap_getattr(row->tuple, table->keys[i], desc, &nulls[3 + i]);
 	}
-	if (tuple != NULL)
+	if (tuple != NULL && !bms_is_empty(columns))
 	{
+		bool		all = bms_is_member(0, columns);
+
 		heap_deform_tuple(tuple, desc, from, from_nulls);
 		for (int i = 0; i < desc->natts; i++)
-			if (rowset->attnums[i] != 0)
+			if (rowset->attnums[i] != 0 && (all || bms_is_member(i + 1, columns)))
 			{
 				values[rowset->attnums[i] - 1] = from[i];
 				nulls[rowset->attnums[i] - 1] = from_nulls[i];

@@ -28,27 +28,18 @@ al_run_snapshot(void)
 	return GetLatestSnapshot();
 }
 
-/* What is written at once is maintenance: joins of it need not go to disk. */
-static int
-raise_memory(void)
-{
-	int			nest = NewGUCNestLevel();
-
-	if (work_mem < maintenance_work_mem)
-		al_fixed_set("work_mem", psprintf("%d", maintenance_work_mem));
-	return nest;
-}
-
 /* Rows processed; those of a SELECT are in SPI_tuptable. */
 uint64
 al_run(const char *sql, bool writes)
 {
-	int			nest = raise_memory();
-	SPIPlanPtr	plan = SPI_prepare(sql, 0, NULL);
+	int			nest = NewGUCNestLevel();
+	SPIPlanPtr	plan;
 	Snapshot	snapshot;
 	Snapshot	crosscheck = InvalidSnapshot;
 	int			rc;
 
+	al_fixed_maintenance();
+	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	if (IsolationUsesXactSnapshot() && writes)

@@ -752,6 +752,21 @@ same_settings(const AlState *a, const AlState *b)
 	return true;
 }
 
+/*
+ * Under session_replication_role a superuser can take the trigger away, or switch
+ * it, without a state to tell of it before the next enable().
+ */
+static bool
+is_captured_now(const AlStates *states)
+{
+	Relation	rel = relation_open(states->relid, NoLock);
+	Trigger    *trigger = al_table_trigger(rel, AL_ROW_TRIGGER, al_catalog_get()->capture);
+
+	relation_close(rel, NoLock);
+	return trigger != NULL && (trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+							   trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
+}
+
 List *
 al_states_obstacles(const AlStates *states, const AlMoment *moment, bool *went)
 {
@@ -800,6 +815,8 @@ al_states_obstacles(const AlStates *states, const AlMoment *moment, bool *went)
 			look_at_settings(&way, state);
 		in_force = state;
 	}
+	if (way.obstacles == NIL && !is_captured_now(states))
+		add_obstacle(&way, NULL, "Its trigger audit_log_row is missing, or disabled, since an unknown time.");
 	*went = way.went;
 	return way.obstacles;
 }

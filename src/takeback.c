@@ -39,6 +39,7 @@
 #include "utils/hsearch.h"
 #include "utils/json.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -494,6 +495,25 @@ walk_change(const AlLogChange *change, void *arg)
 	al_progress_add(1);
 }
 
+/* A change that stands for no row of its own is none to take back. */
+static void
+refuse_event(const Take *take, const AlLogChange *change)
+{
+	if (((AlWalk *) linitial(take->walks))->table->obstacles != NIL)
+		return;
+	if (change->action == AL_TRUNCATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("change %lld is the event of a TRUNCATE", (long long) change->id),
+				 errdetail("The rows that it removed are changes of their own, each a DELETE."),
+				 errhint("audit_log.undo_transaction(%lld) takes them back.", (long long) change->transaction_id)));
+	if (change->action == AL_SNAPSHOT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("change %lld is a SNAPSHOT", (long long) change->id),
+				 errdetail("It is a row as it stood when tracking began: nothing was changed.")));
+}
+
 /* Turns what stands in the way of looking back into obstacles of the plan. */
 static void
 note_obstacles(Take *take, AlWalk *walk)
@@ -592,6 +612,7 @@ read_log(Take *take)
 				if (!al_logread_change(take->number, &change))
 					no_such(take);
 				walk_change(&change, take);
+				refuse_event(take, &change);
 				break;
 			}
 		case TAKE_TRANSACTION:
@@ -944,7 +965,8 @@ find_rows(Take *take)
 
 		for (int i = 0; i < table->nrows; i++)
 			table->rows[i]->looked_id = table->rows[i]->id;
-		al_present_find(&take->plan, table, !take->dry_run);
+		/* in tables that nobody else may write rows stay as they are */
+		al_present_find(&take->plan, table, !take->dry_run && take->kind != TAKE_TABLES);
 	}
 }
 
@@ -1213,8 +1235,9 @@ static void
 begin_plan(Take *take, List *relids)
 {
 	take->plan.tables = NIL;
-	take->plan.cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log taking back",
-										   ALLOCSET_DEFAULT_SIZES);
+	/* nothing of it is freed before the end */
+	take->plan.cxt = GenerationContextCreate(CurrentMemoryContext, "audit_log taking back",
+											 ALLOCSET_DEFAULT_SIZES);
 	take->walks = NIL;
 	open_tables(take, relids);
 }
@@ -1321,7 +1344,12 @@ take_back(Take *take)
 static Datum
 run(Take *take, FunctionCallInfo fcinfo)
 {
+	int			nest = NewGUCNestLevel();
+
+	/* whose result has the size of the plan */
+	al_fixed_maintenance();
 	InitMaterializedSRF(fcinfo, 0);
+	AtEOXact_GUC(true, nest);
 	take->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SPI_connect();
 	PG_TRY();

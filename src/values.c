@@ -29,8 +29,8 @@ decode_row(AlPlanRow *row)
 	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
 	Datum	   *decoded = palloc(sizeof(Datum) * desc->natts);
 	bool	   *decoded_nulls = palloc(sizeof(bool) * desc->natts);
-	AlPairs	   *pairs = al_pairs_room(row->aim, NULL);
-	AlJsonWalk	walk;
+	/* generated ones are computed anew; until then they serve to find obstacles */
+	Bitmapset  *wanted = bms_union(row->columns, table->generated);
 	MemoryContext old;
 	int			attnum = -1;
 
@@ -38,26 +38,9 @@ decode_row(AlPlanRow *row)
 		heap_deform_tuple(row->tuple, desc, values, nulls);
 	else
 		memset(nulls, true, sizeof(bool) * desc->natts);
-
-	/* generated ones are computed anew; until then they serve to find obstacles */
-	al_jsonwalk_begin(&walk, &row->aim->root);
-	while (al_jsonwalk_next(&walk))
-	{
-		AttrNumber	number = al_plan_column(table, walk.key, walk.keylen);
-
-		if (bms_is_member(number, row->columns) ||
-			(bms_is_member(number, table->generated) &&
-			 !bms_is_member(number, table->virtual)))
-			al_pairs_add(pairs, &walk);
-	}
-	al_decode_columns(table->decoder, al_pairs_object(pairs), decoded, decoded_nulls);
-	while ((attnum = bms_next_member(row->columns, attnum)) >= 0)
-	{
-		values[attnum - 1] = decoded[attnum - 1];
-		nulls[attnum - 1] = decoded_nulls[attnum - 1];
-	}
-	attnum = -1;
-	while ((attnum = bms_next_member(table->generated, attnum)) >= 0)
+	if (!bms_is_empty(wanted))
+		al_decode_columns(table->decoder, row->aim, wanted, decoded, decoded_nulls);
+	while ((attnum = bms_next_member(wanted, attnum)) >= 0)
 	{
 		values[attnum - 1] = decoded[attnum - 1];
 		nulls[attnum - 1] = decoded_nulls[attnum - 1];

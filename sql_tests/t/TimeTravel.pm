@@ -5,6 +5,7 @@
 #     my $oracle = TimeTravel->new($node, $db);
 #     $oracle->load($seconds);             # random work, marks and copies meanwhile
 #     $oracle->marks;                      # their names, oldest first
+#     $oracle->possible_marks;             # those of what a table can be
 #     $oracle->tables;
 #     $oracle->wrong_as_of($mark);         # '' or what differs, as text
 #     $oracle->wrong_diff($from, $to);
@@ -35,8 +36,14 @@ sub sql { my ($self, $sql) = @_; return $self->{node}->sql($sql, db => $self->{d
 sub marks
 {
 	my ($self) = @_;
-	# A snapshot may show two rows of one key: its own INSERT in the place of a row that a transaction deleted
-	# which it does not see. No table can be brought back to that, and as_of says so.
+	return split /\n/, $self->sql('SELECT name FROM audit_log.marks ORDER BY timestamp');
+}
+
+# A snapshot may show two rows of one key: its own INSERT in the place of a row that a transaction deleted
+# which it does not see. No table can be brought back to that.
+sub possible_marks
+{
+	my ($self) = @_;
 	return split /\n/, $self->sql(<<'END');
 SELECT name FROM audit_log.marks m
  WHERE NOT EXISTS (SELECT FROM copy.customer WHERE mark = m.name GROUP BY id HAVING count(*) > 1)
