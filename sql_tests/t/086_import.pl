@@ -132,6 +132,16 @@ $node->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', 
 my $all = 'SELECT * FROM audit_log.audit_logs ORDER BY id';
 is($node->sql($all, db => 'restored'), $node->sql($all, db => 'supa'), 'and comes through dump and restore');
 
+# an xid is its cluster's: the first row that is imported in another one is noted as its first
+my $noted = 'SELECT count(*), min(first_transaction_id) = (SELECT min(id) FROM audit_log.transaction), max(first_transaction_id) = (SELECT max(id) FROM audit_log.transaction) FROM audit_log.cluster';
+is($node->sql($noted, db => 'supa'), '1|t|f', 'the cluster is noted with the first row');
+my $elsewhere = AuditLogTest->new('elsewhere');
+$elsewhere->sql('CREATE ROLE installer; CREATE ROLE other');
+$elsewhere->sql('CREATE DATABASE restored');
+$elsewhere->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', "$folder/dump");
+$elsewhere->sql(sprintf($call[0], 'other', 'I', '2019-01-01', 'NULL', q('{"id": 9}')), db => 'restored');
+is($elsewhere->sql($noted, db => 'restored'), '2|t|t', 'and another one with the first that is imported there');
+
 # ---------------------------------------------------------------- audit-trigger
 
 SKIP:
@@ -223,12 +233,23 @@ for my $case (
 	[ 'mine', 'I', '2019-01-01', 'NULL', q('[]'), 'the rows of an imported INSERT' ],
 	[ 'mine', 'X', '2019-01-01', 'NULL', q('{}'), 'invalid input value for enum' ],
 	[ 'mine', 'I', 'infinity', 'NULL', q('{}'), 'changed_at must be finite' ],
+	[ 'mine', 'I', '9999-12-31', 'NULL', q('{}'), 'lies in the future' ],
 	[ 'mine.x', 'I', '2019-01-01', 'NULL', q('{}'), 'is not the name of a table with its schema' ])
 {
 	my ($table, $action, $at, $old, $new, $message) = @$case;
 	(undef, undef, $err) = $node->psql(sprintf($call[0], $table, $action, $at, $old, $new), db => 'continuum');
 	like($err, qr/^ERROR:  .*\Q$message\E/m, "refused: $message");
 }
+for my $table ('audit_log.change', 'pg_catalog.pg_class', 'pg_temp.mine', 'information_schema.sql_parts')
+{
+	(undef, undef, $err) = $node->psql(qq(SELECT audit_log.import_change('$table', 'T', '2019-01-01', NULL, NULL, 'x')), db => 'continuum');
+	like($err, qr/^ERROR:  tables of schema \w+ have no log$/m, "refused: $table");
+}
+# what is known beside where it is from: an object as it stands, but for the mark of an import; anything else by name
+$node->sql(qq(SELECT audit_log.import_change('public.contexts', 'T', '2019-01-01', NULL, NULL, 'x', context => $_)), db => 'continuum')
+  for q('{"why": "typo", "imported": "no"}'), q('[1]'), q('null'), 'NULL';
+is($node->sql(q(SELECT string_agg(context::text, '|' ORDER BY id) FROM audit_log.audit_logs WHERE table_name = 'contexts'), db => 'continuum'),
+	'{"why": "typo", "imported": {"source": "x"}}|{"context": [1], "imported": {"source": "x"}}|{"imported": {"source": "x"}}|{"imported": {"source": "x"}}', 'contexts');
 (undef, undef, $err) = $node->psql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'other');
 like($err, qr/permission denied for function import_change/, 'not for everybody');
 is($node->sql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'installer') =~ /^\d+$/ ? 1 : 0, 1, 'for the installing role');
