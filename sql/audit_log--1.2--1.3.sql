@@ -619,7 +619,8 @@ CREATE FUNCTION audit_log._import_change(
                    || jsonb_build_object('imported', origin);
         transaction := nullif(current_setting('audit_log_import.transaction', true), '')::bigint;
         IF source_transaction IS NULL OR NOT EXISTS (
-                SELECT FROM audit_log.transaction t WHERE t.id = transaction AND t.context = context AND t.user_id IS NOT DISTINCT FROM user_id) THEN
+                SELECT FROM audit_log.transaction t
+                 WHERE t.id = transaction AND t.xid = pg_current_xact_id() AND t.context = context AND t.user_id IS NOT DISTINCT FROM user_id) THEN
             transaction := audit_log._take_transaction_id();
             INSERT INTO audit_log.transaction (id, xid, timestamp, started_at, user_id, db_user, db_role, application_name,
                                                client_addr, client_port, backend_pid, context)

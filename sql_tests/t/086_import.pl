@@ -254,6 +254,13 @@ $node->sql(qq(SELECT audit_log.import_change('public.contexts', 'T', '2019-01-01
   for q('{"why": "typo", "imported": "no"}'), q('[1]'), q('null'), 'NULL';
 is($node->sql(q(SELECT string_agg(context::text, '|' ORDER BY id) FROM audit_log.audit_logs WHERE table_name = 'contexts'), db => 'continuum'),
 	'{"why": "typo", "imported": {"source": "x"}}|{"context": [1], "imported": {"source": "x"}}|{"imported": {"source": "x"}}|{"imported": {"source": "x"}}', 'contexts');
+# a row of audit_log.transaction is of one database transaction, whatever the importer sets
+$node->sql(<<'END', db => 'continuum');
+SELECT audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1'), audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1');
+SELECT set_config('audit_log_import.transaction', max(id)::text, false) FROM audit_log.transaction;
+SELECT audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1');
+END
+is($node->sql(q(SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM audit_log.audit_logs WHERE table_name = 'grouped' GROUP BY transaction_id ORDER BY transaction_id) x), db => 'continuum'), '2 1', 'no change joins another transaction');
 (undef, undef, $err) = $node->psql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'other');
 like($err, qr/permission denied for function import_change/, 'not for everybody');
 is($node->sql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'installer') =~ /^\d+$/ ? 1 : 0, 1, 'for the installing role');
