@@ -72,6 +72,7 @@ typedef struct FeedTable
 	char	   *name;			/* qualified and quoted */
 	Oid			id_type;
 	Oid			user_type;
+	int32		user_typmod;
 	Oid			entity_type;
 	int32		entity_typmod;
 	Oid			users;			/* InvalidOid: no foreign key */
@@ -174,7 +175,7 @@ open_feed(FeedTable *feed)
 		return false;
 	feed->name = qualified_name(feed->rel);
 	feed->id_type = column_type(feed->rel, "id", &typmod);
-	feed->user_type = column_type(feed->rel, "user_id", &typmod);
+	feed->user_type = column_type(feed->rel, "user_id", &feed->user_typmod);
 	feed->entity_type = column_type(feed->rel, "entity_id", &feed->entity_typmod);
 	find_users(feed);
 	return true;
@@ -304,7 +305,8 @@ is_user(const FeedTable *feed, const char *user)
 	Oid			owner;
 	HeapTuple	tuple;
 
-	if (user == NULL || !OidIsValid(feed->users) || !reads_as(user, feed->user_type, -1))
+	if (user == NULL || !OidIsValid(feed->users) ||
+		!reads_as(user, feed->user_type, feed->user_typmod))
 		return false;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(feed->users));
 	if (!HeapTupleIsValid(tuple))
