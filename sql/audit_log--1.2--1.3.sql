@@ -522,6 +522,11 @@ CREATE FUNCTION audit_log._import_id(key text[], object jsonb) RETURNS text
     $$;
 COMMENT ON FUNCTION audit_log._import_id(text[], jsonb) IS 'record_id of a row of another''s log';
 
+/* with the next id of a transaction goes a note of the cluster, as with those of capture */
+CREATE FUNCTION audit_log._take_transaction_id() RETURNS bigint
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_take_transaction_id';
+COMMENT ON FUNCTION audit_log._take_transaction_id() IS 'the id of the next row of audit_log.transaction';
+
 CREATE FUNCTION audit_log._import_change(
         caller oid, table_name text, action_type text, changed_at timestamptz, old_row jsonb, new_row jsonb,
         source text, source_transaction text, user_id text, context jsonb, started_at timestamptz,
@@ -554,6 +559,12 @@ CREATE FUNCTION audit_log._import_change(
         IF NOT isfinite(changed_at) THEN
             RAISE EXCEPTION USING ERRCODE = 'datetime_field_overflow', MESSAGE = 'changed_at must be finite';
         END IF;
+        IF changed_at > clock_timestamp() THEN
+            RAISE EXCEPTION USING ERRCODE = 'datetime_field_overflow',
+                MESSAGE = format('changed_at %s lies in the future', changed_at),
+                DETAIL = 'What is imported was before what is logged here.',
+                HINT = 'Look whether it is of another time zone.';
+        END IF;
         action := CASE upper(action_type) WHEN 'I' THEN 'INSERT' WHEN 'U' THEN 'UPDATE' WHEN 'D' THEN 'DELETE' WHEN 'T' THEN 'TRUNCATE'
                        WHEN 'S' THEN 'SNAPSHOT' ELSE upper(action_type) END;
         IF (action IN ('INSERT', 'SNAPSHOT', 'UPDATE')) <> (new_row IS NOT NULL) OR (action IN ('UPDATE', 'DELETE')) <> (old_row IS NOT NULL)
@@ -566,6 +577,9 @@ CREATE FUNCTION audit_log._import_change(
             RAISE EXCEPTION USING ERRCODE = 'invalid_name',
                 MESSAGE = format('%s is not the name of a table with its schema', table_name),
                 HINT = 'Write it as format(''%I.%I'', schema, name) does.';
+        END IF;
+        IF names[1] IN ('audit_log', 'information_schema') OR names[1] ~ '^pg_' THEN
+            RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('tables of schema %I have no log', names[1]);
         END IF;
 
         -- a partition's changes are its root's
@@ -600,12 +614,14 @@ CREATE FUNCTION audit_log._import_change(
         -- consecutive changes of one transaction there belong to one here; its xid is the one that
         -- brings it, by which snapshots here know whether it is there
         origin := jsonb_strip_nulls(jsonb_build_object('source', source, 'transaction', source_transaction, 'xid', xid::text));
-        context := coalesce(CASE jsonb_typeof(context) WHEN 'object' THEN context ELSE jsonb_build_object('context', context) END, '{}')
+        context := CASE coalesce(jsonb_typeof(context), 'null') WHEN 'object' THEN context WHEN 'null' THEN '{}'
+                        ELSE jsonb_build_object('context', context) END
                    || jsonb_build_object('imported', origin);
         transaction := nullif(current_setting('audit_log_import.transaction', true), '')::bigint;
         IF source_transaction IS NULL OR NOT EXISTS (
-                SELECT FROM audit_log.transaction t WHERE t.id = transaction AND t.context = context AND t.user_id IS NOT DISTINCT FROM user_id) THEN
-            transaction := nextval('audit_log.transaction_id_seq');
+                SELECT FROM audit_log.transaction t
+                 WHERE t.id = transaction AND t.xid = pg_current_xact_id() AND t.context = context AND t.user_id IS NOT DISTINCT FROM user_id) THEN
+            transaction := audit_log._take_transaction_id();
             INSERT INTO audit_log.transaction (id, xid, timestamp, started_at, user_id, db_user, db_role, application_name,
                                                client_addr, client_port, backend_pid, context)
             VALUES (transaction, pg_current_xact_id(), changed_at, coalesce(started_at, changed_at), user_id, coalesce(db_user, ''),

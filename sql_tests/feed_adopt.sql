@@ -125,6 +125,22 @@ SELECT user_id, description FROM audit_log.get_recent_activities();
 DELETE FROM members;
 SELECT user_id, description FROM audit_log.get_recent_activities();
 
+-- a user whom the column does not take is none of the feed's
+DROP TABLE activity;
+CREATE TABLE activity (id serial PRIMARY KEY, "timestamp" timestamptz NOT NULL DEFAULT now(), user_id varchar(4),
+    activity_type varchar(50) NOT NULL, description text NOT NULL, entity_id varchar(2));
+SELECT audit_log.create_activity_table('activity', 'members', 'varchar');
+SELECT audit_log.enable('members');
+SELECT audit_log.describe('members', 'insert', 'came', '{who} came');
+INSERT INTO members VALUES (1, 'Anna'), (2, 'Bertha');
+SET audit_log.user_id = 'Bertha';
+SELECT audit_log.log_activity('by', 'Bertha', 'ab') AS id;
+INSERT INTO members VALUES (3, 'Cy');
+SET audit_log.user_id = 'Anna';
+INSERT INTO members VALUES (4, 'Di');
+RESET audit_log.user_id;
+SELECT user_id, description, entity_id FROM audit_log.get_recent_activities();
+
 -- in a schema whose new tables are tracked it is none of them
 SELECT audit_log.enable_schema('other Schema', auto => true);
 DROP TABLE activity;

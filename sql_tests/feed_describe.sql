@@ -66,7 +66,7 @@ SELECT audit_log.describe('mine', 'delete', 'closed', '{mine_name}, once {mine_n
 SET client_min_messages = warning;
 SELECT encode(tgargs, 'escape') ~ 'describe=' FROM pg_trigger WHERE tgrelid = 'mine'::regclass AND tgname = 'audit_log_row';
 SELECT kind, settings -> 'describe' -> 'update' FROM audit_log.table_state
- WHERE table_id = (SELECT id FROM audit_log.tracked_table WHERE table_name = 'mine' AND table_schema = 'feed') ORDER BY id DESC LIMIT 1;
+ WHERE table_id = (SELECT id FROM audit_log.tracked_table WHERE table_name = 'mine' AND table_schema = 'feed' AND dropped_at IS NULL) ORDER BY id DESC LIMIT 1;
 
 SET audit_log.user_id = '1';
 INSERT INTO mine VALUES (1, 'Kettle', 120.50, '{"ore": "iron"}', 'odd', 's3cret', 'h1dden'), (2, NULL, NULL, NULL, NULL, NULL, NULL);

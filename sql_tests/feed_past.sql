@@ -48,4 +48,17 @@ SELECT activity_type, description FROM audit_log.get_recent_activities() WHERE i
 SELECT id, name, operation_type FROM mine_version WHERE end_transaction_id IS NULL ORDER BY id;
 SELECT * FROM mine ORDER BY id;
 SELECT audit_log.drop_mark('feed_past');
+
+-- TRUNCATE of what is described together with the activity table, itself tracked: the entries are of afterwards, in the log too
+SELECT audit_log.enable('activity', baseline => true), audit_log.enable('users');
+SELECT audit_log.describe('users', 'delete', 'left', 'User {id} has left');
+RESET audit_log.user_id;
+TRUNCATE users CASCADE;
+SELECT user_id, description FROM audit_log.get_recent_activities();
+SELECT table_name, action_type, changes ->> 'description' AS description FROM audit_log.audit_logs
+ WHERE transaction_id = (SELECT max(id) FROM audit_log.transaction) AND (table_name = 'users' OR action_type <> 'DELETE') ORDER BY id;
+INSERT INTO users VALUES (2);
+TRUNCATE activity, users;
+SELECT user_id, description FROM audit_log.get_recent_activities();
+SELECT r.description FROM audit_log.rebuild(NULL::activity) r JOIN activity a USING (id);
 DROP SCHEMA feed_past CASCADE;

@@ -345,7 +345,9 @@ audit_log_capture_flush(PG_FUNCTION_ARGS)
 		settle_held(InvalidOid, al_entry_depth());
 	al_writer_flush();
 	al_version_flush();
-	al_feed_flush();
+	/* a TRUNCATE of several tables may be one of the activity table, too: its entries come behind */
+	if (!al_truncate_pending())
+		al_feed_flush();
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
 }

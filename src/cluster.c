@@ -144,6 +144,16 @@ al_cluster_abort_sub(void)
 		noted = InvalidOid;
 }
 
+/* audit_log._take_transaction_id() RETURNS bigint: for rows that are written by SQL */
+PG_FUNCTION_INFO_V1(audit_log_take_transaction_id);
+Datum
+audit_log_take_transaction_id(PG_FUNCTION_ARGS)
+{
+	(void) fcinfo;
+	al_cluster_note();
+	PG_RETURN_INT64(al_sequence_take(al_catalog_get()->transaction_id_seq, 1));
+}
+
 /*
  * audit_log._note_cluster() RETURNS void: for the update from a version that
  * noted no clusters, while others write.  The rows of those who are under way

@@ -17,11 +17,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
@@ -33,6 +36,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -68,6 +72,7 @@ typedef struct FeedTable
 	char	   *name;			/* qualified and quoted */
 	Oid			id_type;
 	Oid			user_type;
+	int32		user_typmod;
 	Oid			entity_type;
 	int32		entity_typmod;
 	Oid			users;			/* InvalidOid: no foreign key */
@@ -170,7 +175,7 @@ open_feed(FeedTable *feed)
 		return false;
 	feed->name = qualified_name(feed->rel);
 	feed->id_type = column_type(feed->rel, "id", &typmod);
-	feed->user_type = column_type(feed->rel, "user_id", &typmod);
+	feed->user_type = column_type(feed->rel, "user_id", &feed->user_typmod);
 	feed->entity_type = column_type(feed->rel, "entity_id", &feed->entity_typmod);
 	find_users(feed);
 	return true;
@@ -300,7 +305,8 @@ is_user(const FeedTable *feed, const char *user)
 	Oid			owner;
 	HeapTuple	tuple;
 
-	if (user == NULL || !OidIsValid(feed->users) || !reads_as(user, feed->user_type, -1))
+	if (user == NULL || !OidIsValid(feed->users) ||
+		!reads_as(user, feed->user_type, feed->user_typmod))
 		return false;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(feed->users));
 	if (!HeapTupleIsValid(tuple))
@@ -639,10 +645,38 @@ audit_log_activity_table(PG_FUNCTION_ARGS)
 	PG_RETURN_OID(relid);
 }
 
+/* Does a function go with the table? */
+static bool
+goes_with(Oid function, Oid relid)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ProcedureRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(function));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend row = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = row->refclassid == RelationRelationId && row->refobjid == relid &&
+			row->deptype == DEPENDENCY_AUTO;
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return found;
+}
+
 /*
  * Event trigger before DROP TABLE, SCHEMA and OWNED: the two functions go with the
  * activity table, whose row type one of them returns.  A dump does not carry
- * such a dependency; so it is made when it is needed.
+ * such a dependency; so it is made when it is needed, once: those who drop
+ * other tables at the same time must not meet here.
  */
 PG_FUNCTION_INFO_V1(audit_log_on_activity_drop);
 Datum
@@ -664,10 +698,8 @@ audit_log_on_activity_drop(PG_FUNCTION_ARGS)
 		Oid			type;
 
 		function.objectId = find_function(names[i], &type);
-		if (!OidIsValid(function.objectId))
+		if (!OidIsValid(function.objectId) || goes_with(function.objectId, relid))
 			continue;
-		deleteDependencyRecordsForSpecific(ProcedureRelationId, function.objectId,
-										   DEPENDENCY_AUTO, RelationRelationId, relid);
 		recordDependencyOn(&function, &table, DEPENDENCY_AUTO);
 	}
 	CommandCounterIncrement();

@@ -1,4 +1,4 @@
-"""What the log knows of changes made in every way: runs after alembic upgrade head."""
+"""What the log knows of changes made in every way: python3 tour.py, after alembic upgrade head."""
 import io
 import json
 

@@ -1,4 +1,9 @@
-"""The least that the example needs. The database is named by the environment, as psql's is."""
+"""
+The least that the example needs. The database is named by the environment, as psql's is. In this folder:
+
+    export PYTHONPATH=. DJANGO_SETTINGS_MODULE=settings
+    python3 -m django migrate && python3 -m django test world
+"""
 import os
 
 SECRET_KEY = "only an example"

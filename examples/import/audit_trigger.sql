@@ -8,6 +8,12 @@
 CREATE TABLE IF NOT EXISTS audit_log_import (source text, original bigint, change_id bigint, UNIQUE (source, original, change_id));
 COMMENT ON TABLE audit_log_import IS 'which entry (of SQLAlchemy-Continuum: transaction) of a former log has become which change of audit_log; NULL: it changed nothing';
 
+-- values as the log writes them, whatever this session's settings are
+SET timezone = 'UTC';
+SET intervalstyle = 'postgres';
+SET bytea_output = 'hex';
+SET extra_float_digits = 1;
+
 -- one INSERT for all tables, so that a transaction that changed several stays one
 SELECT format($$
 INSERT INTO audit_log_import (source, original, change_id)

@@ -11,6 +11,12 @@ COMMENT ON TABLE audit_log_import IS 'which entry (of SQLAlchemy-Continuum: tran
 -- the ids that the log gives out are above those of Continuum's transactions, which keep theirs when a version table is taken over
 DO $$ BEGIN PERFORM audit_log._pass_id((SELECT max(id) FROM transaction)); END $$;
 
+-- values as the log writes them, whatever this session's settings are
+SET timezone = 'UTC';
+SET intervalstyle = 'postgres';
+SET bytea_output = 'hex';
+SET extra_float_digits = 1;
+
 -- one INSERT for all tables, so that a transaction that changed several stays one
 SELECT format($$
 INSERT INTO audit_log_import (source, original, change_id)

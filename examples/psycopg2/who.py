@@ -1,4 +1,8 @@
-"""Plain psycopg2: who makes the changes of a transaction, and why."""
+"""
+Plain psycopg2: who makes the changes of a transaction, and why.
+
+    python3 who.py      (in a database with audit_log, named by the environment as psql's is)
+"""
 import json
 from contextlib import contextmanager
 

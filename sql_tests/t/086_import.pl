@@ -63,7 +63,9 @@ sub database
 sub recipe
 {
 	my ($db, $name) = @_;
-	$node->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $db, '-f', "$recipes/$name.sql");
+	# whatever the settings of who runs it
+	$node->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $db, '-c', q(SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'),
+		'-f', "$recipes/$name.sql");
 }
 
 # ---------------------------------------------------------------- supa_audit
@@ -132,11 +134,21 @@ $node->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', 
 my $all = 'SELECT * FROM audit_log.audit_logs ORDER BY id';
 is($node->sql($all, db => 'restored'), $node->sql($all, db => 'supa'), 'and comes through dump and restore');
 
+# an xid is its cluster's: the first row that is imported in another one is noted as its first
+my $noted = 'SELECT count(*), min(first_transaction_id) = (SELECT min(id) FROM audit_log.transaction), max(first_transaction_id) = (SELECT max(id) FROM audit_log.transaction) FROM audit_log.cluster';
+is($node->sql($noted, db => 'supa'), '1|t|f', 'the cluster is noted with the first row');
+my $elsewhere = AuditLogTest->new('elsewhere');
+$elsewhere->sql('CREATE ROLE installer; CREATE ROLE other');
+$elsewhere->sql('CREATE DATABASE restored');
+$elsewhere->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', "$folder/dump");
+$elsewhere->sql(sprintf($call[0], 'other', 'I', '2019-01-01', 'NULL', q('{"id": 9}')), db => 'restored');
+is($elsewhere->sql($noted, db => 'restored'), '2|t|t', 'and another one with the first that is imported there');
+
 # ---------------------------------------------------------------- audit-trigger
 
 SKIP:
 {
-	AuditLogTest->skip_aloud(6, 'no hstore') if $node->sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'") eq '0';
+	AuditLogTest->skip_aloud(7, 'no hstore') if $node->sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'") eq '0';
 	database('trigger', <<'END');
 CREATE EXTENSION hstore;
 CREATE SCHEMA audit;
@@ -166,6 +178,8 @@ END
 	is($node->sql(qq(SELECT differs('"my app".mine')), db => 'trigger'), '', 'audit-trigger: replayed it is the table, each value of its type');
 	is($node->sql(q(SELECT string_agg(concat_ws(' ', action_type, changes), '; ' ORDER BY id) FROM audit_log.audit_logs WHERE table_name = 'keyless'), db => 'trigger'),
 		q(INSERT {"a": 1, "b": "a"}; INSERT {"a": 1, "b": "a"}; UPDATE {"a": [1, 1], "b": ["a", "b"]}; TRUNCATE), 'audit-trigger: without a key, and TRUNCATE');
+	is($node->sql(q(SELECT DISTINCT changes ->> 'made', changes ->> 'raw' FROM audit_log.audit_logs WHERE table_name = 'mine' AND record_id = '1' AND action_type = 'INSERT'), db => 'trigger'),
+		'2019-01-01T10:00:00+00:00|\\xdeadbeef', 'audit-trigger: values in the form of the log');
 	is($node->sql(q(SELECT DISTINCT db_user, application_name, client_addr, client_port FROM audit_log.transaction), db => 'trigger'), 'postgres|an application|192.0.2.1|4711', 'audit-trigger: who and where from');
 	is($node->sql(q(SELECT count(*) FROM audit_log_import i JOIN audit.logged_actions v ON v.event_id = i.original JOIN audit_log.audit_logs l ON l.id = i.change_id
 		JOIN audit_log.transaction t ON t.id = l.transaction_id
@@ -223,12 +237,30 @@ for my $case (
 	[ 'mine', 'I', '2019-01-01', 'NULL', q('[]'), 'the rows of an imported INSERT' ],
 	[ 'mine', 'X', '2019-01-01', 'NULL', q('{}'), 'invalid input value for enum' ],
 	[ 'mine', 'I', 'infinity', 'NULL', q('{}'), 'changed_at must be finite' ],
+	[ 'mine', 'I', '9999-12-31', 'NULL', q('{}'), 'lies in the future' ],
 	[ 'mine.x', 'I', '2019-01-01', 'NULL', q('{}'), 'is not the name of a table with its schema' ])
 {
 	my ($table, $action, $at, $old, $new, $message) = @$case;
 	(undef, undef, $err) = $node->psql(sprintf($call[0], $table, $action, $at, $old, $new), db => 'continuum');
 	like($err, qr/^ERROR:  .*\Q$message\E/m, "refused: $message");
 }
+for my $table ('audit_log.change', 'pg_catalog.pg_class', 'pg_temp.mine', 'information_schema.sql_parts')
+{
+	(undef, undef, $err) = $node->psql(qq(SELECT audit_log.import_change('$table', 'T', '2019-01-01', NULL, NULL, 'x')), db => 'continuum');
+	like($err, qr/^ERROR:  tables of schema \w+ have no log$/m, "refused: $table");
+}
+# what is known beside where it is from: an object as it stands, but for the mark of an import; anything else by name
+$node->sql(qq(SELECT audit_log.import_change('public.contexts', 'T', '2019-01-01', NULL, NULL, 'x', context => $_)), db => 'continuum')
+  for q('{"why": "typo", "imported": "no"}'), q('[1]'), q('null'), 'NULL';
+is($node->sql(q(SELECT string_agg(context::text, '|' ORDER BY id) FROM audit_log.audit_logs WHERE table_name = 'contexts'), db => 'continuum'),
+	'{"why": "typo", "imported": {"source": "x"}}|{"context": [1], "imported": {"source": "x"}}|{"imported": {"source": "x"}}|{"imported": {"source": "x"}}', 'contexts');
+# a row of audit_log.transaction is of one database transaction, whatever the importer sets
+$node->sql(<<'END', db => 'continuum');
+SELECT audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1'), audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1');
+SELECT set_config('audit_log_import.transaction', max(id)::text, false) FROM audit_log.transaction;
+SELECT audit_log.import_change('public.grouped', 'T', '2019-01-01', NULL, NULL, 'x', '1');
+END
+is($node->sql(q(SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM audit_log.audit_logs WHERE table_name = 'grouped' GROUP BY transaction_id ORDER BY transaction_id) x), db => 'continuum'), '2 1', 'no change joins another transaction');
 (undef, undef, $err) = $node->psql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'other');
 like($err, qr/permission denied for function import_change/, 'not for everybody');
 is($node->sql(sprintf($call[0], 'mine', 'I', '2019-01-01', 'NULL', q('{"id": 1}')), db => 'continuum', user => 'installer') =~ /^\d+$/ ? 1 : 0, 1, 'for the installing role');
