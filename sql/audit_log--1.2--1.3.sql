@@ -671,7 +671,7 @@ CREATE TYPE audit_log.outbox_cursor AS (
     done_xid pg_catalog.xid8,       -- (from this xid on
     done_change bigint,             -- changes have higher ids)
     batch pg_catalog.pg_snapshot,   -- and, up to the position, those that this sees; NULL: none begun
-    batch_xid pg_catalog.xid8,
+    batch_xid pg_catalog.xid8,      -- NULL: all of a cluster that the log has left
     batch_change bigint,
     last_change bigint,             -- the batch has no higher change id
     last_transaction bigint,        -- nor a higher transaction id, NULL: whatever
@@ -781,8 +781,13 @@ CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
         EXECUTE format('CREATE OR REPLACE TRIGGER audit_log_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
             'FOR EACH STATEMENT EXECUTE FUNCTION audit_log.guard()', target);
         EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER audit_log_guard', target);
-        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgrelid = 'audit_log.transaction'::regclass
-                      AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
+        IF target <> 'audit_log.transaction'::regclass THEN
+            RETURN;
+        END IF;
+        IF EXISTS (SELECT FROM audit_log.consumer) THEN
+            PERFORM audit_log._make_restore_trigger();
+        END IF;
+        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
             ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
             ALTER TABLE audit_log.consumer ENABLE ALWAYS TRIGGER audit_log_guard;
             ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard;
@@ -791,6 +796,25 @@ CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
     END
     $$;
 SELECT audit_log._add_guard('audit_log.consumer'), audit_log._add_guard('audit_log.restored');
+
+ALTER FUNCTION audit_log._check(oid) RENAME TO _check_log;
+COMMENT ON FUNCTION audit_log._check_log(oid) IS 'what check() reports of all but the outbox';
+CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT k.relation, k.problem, k.remedy FROM audit_log._check_log($1) k
+        UNION ALL
+        -- repair() knows these by their first words
+        SELECT e.name, format(CASE WHEN g.oid IS NULL THEN '%s is missing' ELSE '%s is not ALWAYS enabled' END, e.guard), 'Run SELECT audit_log.repair().'
+          FROM (VALUES ('audit_log.consumer', 'audit_log_guard', 'audit_log.guard()'::regprocedure, 'the guard against UPDATE, DELETE and TRUNCATE'),
+                       ('audit_log.restored', 'audit_log_guard', 'audit_log.guard()', 'the guard against UPDATE, DELETE and TRUNCATE'),
+                       ('audit_log.transaction', 'audit_log_restored', 'audit_log.on_restore()', 'the guard that tells consumers of a restore, trigger audit_log_restored,'))
+               e (name, trigger, function, guard)
+          LEFT JOIN pg_trigger g ON g.tgrelid = e.name::regclass AND g.tgname = e.trigger AND g.tgfoid = e.function
+         -- the last one comes with the first consumer
+         WHERE g.tgenabled <> 'A' OR g.oid IS NULL AND (e.name <> 'audit_log.transaction' OR EXISTS (SELECT FROM audit_log.consumer))
+    $$;
+COMMENT ON FUNCTION audit_log._check(oid) IS 'check(), with the caller''s role';
 
 /*
  * Transactions are sought by xid, many single ones: for that the summary of
@@ -970,7 +994,7 @@ CREATE FUNCTION audit_log._end_batch(cur audit_log.outbox_cursor) RETURNS audit_
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        IF cur.last_transaction IS NOT NULL THEN
+        IF cur.batch_xid IS NULL THEN
             cur.era := cur.last_transaction;
             cur.done := '1:1:';
             cur.done_xid := '1';
@@ -1158,6 +1182,10 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         visible := ARRAY(SELECT t.id FROM audit_log._tables_seen(role) t);
 
         cur := me.acked;
+        IF cur.batch IS NOT NULL AND cur.last_transaction IS NULL THEN
+            -- begun before a restore: later transactions may bear the same xids
+            SELECT min(r.last_transaction_id) INTO cur.last_transaction FROM audit_log.restored r WHERE r.last_transaction_id > cur.era;
+        END IF;
         LOOP
             fresh := cur.batch IS NULL;
             IF fresh THEN

@@ -109,6 +109,19 @@ $second->sql($write, db => 'quiet');
 same('told, it goes on', [ @one, drain($second, 'quiet', 'one', 3) ], [ ids($second, 'quiet', 'true') ]);
 is($second->sql('SELECT * FROM audit_log.check()', db => 'quiet'), '', 'check() is content');
 
+# ---- xids that come to those of a batch which consumers had not been given to its end
+
+$second->sql('CREATE DATABASE same');
+$second->run_ok('pg_restore', '-d', 'same', "$dumps/d.dump");
+my ($from) = $second->sql('SELECT min(xid::text::bigint) FROM audit_log.transaction', db => 'same');
+$second->sql("DO \$\$ BEGIN WHILE pg_current_xact_id()::text::bigint < $from - 1 LOOP COMMIT; END LOOP; END \$\$");
+$second->sql('DO $$ BEGIN FOR i IN 1 .. 60 LOOP UPDATE t SET n = n + 1 WHERE id = i % 20 + 1; COMMIT; END LOOP; END $$', db => 'same');
+cmp_ok($second->sql('SELECT count(*) - count(DISTINCT xid) FROM audit_log.transaction', db => 'same'), '>=', 4, 'xids of both clusters are the same');
+my @all = ids($second, 'same', 'true');
+same('the same xids: goes on where it was', [ @one, drain($second, 'same', 'one', 3) ], \@all);
+same('the same xids: gets again what it has not acknowledged', [ @two, drain($second, 'same', 'two', 3) ], \@all);
+same('the same xids: gets all of both clusters', [ drain($second, 'same', 'idle', 1000) ], \@all);
+
 # ---- the server crashes between poll and acknowledgement, and with a transaction running
 
 $first->sql("SELECT audit_log.ack('anew')", db => 'back');
