@@ -1045,12 +1045,12 @@ CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to
         ELSE
             candidates := ARRAY(
                 SELECT DISTINCT t.xid FROM (
-                    SELECT t.xid, t.id FROM audit_log.transaction t WHERE t.xid = ANY (running)
+                    (SELECT t.xid, t.id FROM audit_log.transaction t WHERE t.xid = ANY (running) OFFSET 0)
                     UNION ALL
-                    SELECT t.xid, t.id FROM audit_log.transaction t
-                     WHERE t.xid >= pg_snapshot_xmax(cur.done)
-                       AND t.xid < CASE sought WHEN 'running' THEN least(cur.done_xid, pg_snapshot_xmax(cur.batch))
-                                               ELSE pg_snapshot_xmax(cur.batch) END) t
+                    (SELECT t.xid, t.id FROM audit_log.transaction t
+                      WHERE t.xid >= pg_snapshot_xmax(cur.done)
+                        AND t.xid < CASE sought WHEN 'running' THEN least(cur.done_xid, pg_snapshot_xmax(cur.batch))
+                                                ELSE pg_snapshot_xmax(cur.batch) END OFFSET 0)) t
                  WHERE t.id > cur.era AND t.id <= last AND pg_visible_in_snapshot(t.xid, cur.batch));
         END IF;
         RETURN QUERY
@@ -1059,14 +1059,16 @@ CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to
                   -- one that goes on behind the range is not counted through; the index tells by its end
                   FROM (SELECT x.xid FROM unnest(candidates) x (xid)
                          WHERE up_to >= cur.last_change OR NOT EXISTS (
-                             SELECT FROM audit_log.transaction o
+                             SELECT FROM (SELECT * FROM audit_log.transaction t WHERE t.xid = x.xid OFFSET 0) o
                               CROSS JOIN LATERAL (SELECT FROM audit_log.change l
                                                    WHERE l.transaction_id BETWEEN o.id AND o.id AND l.id > up_to
                                                    ORDER BY l.transaction_id DESC LIMIT 1) l
-                              WHERE o.xid = x.xid AND o.id > cur.era AND o.id <= last)
+                              WHERE o.id > cur.era AND o.id <= last)
                         OFFSET 0) c
-                  JOIN audit_log.transaction t ON t.xid = c.xid AND t.id > cur.era AND t.id <= last
+                 -- (OFFSET 0: never by all ids behind cur.era, of which the planner expects few)
+                 CROSS JOIN LATERAL (SELECT * FROM audit_log.transaction o WHERE o.xid = c.xid OFFSET 0) t
                  CROSS JOIN LATERAL (SELECT h.id, h.table_id FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
+                 WHERE t.id > cur.era AND t.id <= last
                  GROUP BY c.xid) s
              WHERE s.place > cur.place AND s.place <= up_to
              ORDER BY s.place;
@@ -1090,7 +1092,8 @@ CREATE FUNCTION audit_log._batch_changes(cur audit_log.outbox_cursor, xids xid8[
         own bigint[];
     BEGIN
         IF from_id IS NOT NULL THEN
-            own := ARRAY(SELECT t.id FROM audit_log.transaction t WHERE t.xid = xids[1] AND t.id > cur.era AND t.id <= last);
+            own := ARRAY(SELECT t.id FROM (SELECT * FROM audit_log.transaction o WHERE o.xid = xids[1] OFFSET 0) t
+                          WHERE t.id > cur.era AND t.id <= last);
         END IF;
         RETURN QUERY
             SELECT ROW(c.id, c.timestamp, t.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id,
@@ -1099,9 +1102,9 @@ CREATE FUNCTION audit_log._batch_changes(cur audit_log.outbox_cursor, xids xid8[
               FROM (
                 (SELECT h.*, o.place, o.xid
                    FROM unnest(xids, places) o (xid, place)
-                   JOIN audit_log.transaction t ON t.xid = o.xid AND t.id > cur.era AND t.id <= last
+                  CROSS JOIN LATERAL (SELECT * FROM audit_log.transaction t WHERE t.xid = o.xid OFFSET 0) t
                   CROSS JOIN LATERAL (SELECT * FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
-                  WHERE from_id IS NULL AND h.table_id = ANY (visible)
+                  WHERE from_id IS NULL AND t.id > cur.era AND t.id <= last AND h.table_id = ANY (visible)
                     AND (o.place, h.command, h.id) > (cur.place, cur.command, cur.change)
                   ORDER BY o.place, h.command, h.id LIMIT max_rows)
                 UNION ALL
@@ -1130,9 +1133,9 @@ CREATE FUNCTION audit_log._waypoints(cur audit_log.outbox_cursor, xid xid8) RETU
         SELECT jsonb_build_object('xid', $2::text, 'parts', jsonb_agg(jsonb_build_array(p.last[1], p.last[2], p.low, p.high) ORDER BY p.part))
           FROM (SELECT n.part, min(n.id) AS low, max(n.id) AS high, max(ARRAY[n.command::bigint, n.id]) AS last
                   FROM (SELECT h.command, h.id, (row_number() OVER (ORDER BY h.command, h.id) - 1) / 5000 AS part
-                          FROM audit_log.transaction t
+                          FROM (SELECT * FROM audit_log.transaction o WHERE o.xid = $2 OFFSET 0) t
                          CROSS JOIN LATERAL (SELECT c.command, c.id FROM audit_log.change c WHERE c.transaction_id = t.id OFFSET 0) h
-                         WHERE t.xid = $2 AND t.id > $1.era AND t.id <= coalesce($1.last_transaction, 9223372036854775807)) n
+                         WHERE t.id > $1.era AND t.id <= coalesce($1.last_transaction, 9223372036854775807)) n
                  GROUP BY n.part) p
     $$;
 COMMENT ON FUNCTION audit_log._waypoints(audit_log.outbox_cursor, xid8) IS 'how the changes of a large transaction lie';
@@ -1257,6 +1260,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                                                    ORDER BY h.id >> 8 LIMIT 1) x) * 256 - 1, cur.last_change)));
                     END IF;
                     cur.place := up_to;
+                    width := greatest(width, least(width * 2, 100000));
                     CONTINUE;
                 END IF;
                 IF list.xids IS NULL THEN
@@ -1271,11 +1275,18 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                     CONTINUE;
                 END IF;
                 gave := 0;
-                FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
-                    RETURN NEXT row.change;
-                    gave := gave + 1;
-                END LOOP;
-                last_id := CASE WHEN gave > 0 THEN (row.change).id ELSE last_id END;
+                IF list.changes > 0 THEN
+                    FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
+                        RETURN NEXT row.change;
+                        gave := gave + 1;
+                    END LOOP;
+                END IF;
+                IF gave > 0 THEN
+                    last_id := (row.change).id;
+                ELSE
+                    -- of little that may be seen more is sought at a time
+                    width := greatest(width, least(width * 2, 100000));
+                END IF;
                 wanted := wanted - gave;
                 IF wanted = 0 AND gave < list.changes THEN
                     cur.place := row.place;
