@@ -732,13 +732,11 @@ CREATE FUNCTION audit_log._next_xid() RETURNS xid8
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_next_xid';
 COMMENT ON FUNCTION audit_log._next_xid() IS 'the xid that the next transaction gets';
 
-CREATE FUNCTION audit_log._record_restore() RETURNS void
+CREATE FUNCTION audit_log._record_restore(me text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         last bigint := (SELECT max(t.id) FROM audit_log.transaction t);
-        me text := (SELECT format('%s %s %s', c.system_identifier, pg_backend_pid(), extract(epoch FROM a.backend_start))
-                      FROM pg_control_system() c, pg_stat_get_activity(pg_backend_pid()) a);
     BEGIN
         IF last IS NULL THEN
             RETURN;
@@ -750,7 +748,7 @@ CREATE FUNCTION audit_log._record_restore() RETURNS void
         END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._record_restore() IS 'notes that the rows of audit_log.transaction came from a dump';
+COMMENT ON FUNCTION audit_log._record_restore(text) IS 'notes that the rows of audit_log.transaction came from a dump';
 
 CREATE FUNCTION audit_log.on_restore() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_restore';
@@ -791,7 +789,7 @@ CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
             ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
             ALTER TABLE audit_log.consumer ENABLE ALWAYS TRIGGER audit_log_guard;
             ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard;
-            PERFORM audit_log._record_restore();
+            PERFORM audit_log._record_restore(format('repair() %s %s', pg_backend_pid(), clock_timestamp()));
         END IF;
     END
     $$;
@@ -1478,8 +1476,9 @@ CREATE FUNCTION audit_log._html_delta(name text, delta jsonb, depth integer DEFA
     $$;
 COMMENT ON FUNCTION audit_log._html_delta(text, jsonb, integer) IS 'one column, or one key inside of one, of an UPDATE, within HTML';
 
-CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+/* the columns in their order in the table, while it has them */
+CREATE FUNCTION audit_log._html_changes(action text, changes jsonb, target regclass) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         item record;
@@ -1490,7 +1489,9 @@ CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
         IF action = 'TRUNCATE' THEN
             RETURN format('<p class="soft">%s</p>', coalesce('Partition ' || audit_log._html(changes ->> 'partition') || ' was emptied.', 'The whole table was emptied.'));
         END IF;
-        FOR item IN SELECT e.key, e.value FROM jsonb_each(changes) e LOOP
+        FOR item IN SELECT e.key, e.value FROM jsonb_each(changes) e
+                      LEFT JOIN pg_attribute a ON a.attrelid = target AND a.attname = e.key AND NOT a.attisdropped
+                     ORDER BY a.attnum, e.key LOOP
             n := n + 1;
             EXIT WHEN n > 300;
             items := items || CASE action
@@ -1506,7 +1507,7 @@ CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
         RETURN format('<ul class="columns">%s</ul>', items);
     END
     $$;
-COMMENT ON FUNCTION audit_log._html_changes(text, jsonb) IS 'the changes of one row within HTML';
+COMMENT ON FUNCTION audit_log._html_changes(text, jsonb, regclass) IS 'the changes of one row within HTML';
 
 /* why: an object key by key, whatever else as it is */
 CREATE FUNCTION audit_log._html_context(context jsonb) RETURNS text
@@ -1534,7 +1535,7 @@ CREATE FUNCTION audit_log._html_entry(change audit_log.audit_logs, about text, w
             CASE WHEN $1.old_record_id IS NOT NULL THEN format('<p class="moved">The key was <bdi>%s</bdi> before, and is <bdi>%s</bdi> from here on.</p>',
                 audit_log._html($1.old_record_id), audit_log._html($1.record_id)) ELSE '' END,
             CASE WHEN $1.undoes IS NOT NULL AND $3 THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html($1.undoes::text)) ELSE '' END
-                || audit_log._html_changes($1.action_type, $1.changes)
+                || audit_log._html_changes($1.action_type, $1.changes, $1.relation)
                 || format('<footer>change %s%s &middot; command %s</footer>', $1.id,
                           CASE WHEN $3 THEN format(' &middot; transaction %s', $1.transaction_id) ELSE '' END, $1.command))
     $$;
@@ -1607,9 +1608,10 @@ ul,ol{margin:0;padding:0;list-style:none}
 .columns>li>.key{color:var(--ink)}
 .pair{display:flex;flex-wrap:wrap;gap:.3rem .5rem;min-width:0}
 del,ins,.value,li>bdi,li>b{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85rem;white-space:pre-wrap;text-decoration:none;min-width:0;max-width:100%%}
-del,ins{border-radius:.4rem;padding:.1rem .55rem .1rem 1.4rem;position:relative}
-del{background:var(--del-bg);color:var(--del)}
-ins{background:var(--ins-bg);color:var(--ins)}
+del,ins{border-radius:.4rem;padding:.1rem .55rem .1rem 1.4rem;position:relative;max-height:22rem;overflow:auto;
+background:linear-gradient(transparent,var(--ground) 70%%) 0 100%%/100%% 2rem no-repeat local,linear-gradient(transparent,#0004) 0 100%%/100%% .7rem no-repeat var(--ground)}
+del{--ground:var(--del-bg);color:var(--del)}
+ins{--ground:var(--ins-bg);color:var(--ins)}
 del .key,ins .key,del .none,ins .none,del .cut,ins .cut{color:inherit}
 b{font-weight:600}
 .sign{user-select:none;font-weight:700;position:absolute;left:.5rem}
@@ -1626,7 +1628,7 @@ footer{font-size:.8rem}
 .end{padding:1.5rem 0 3rem}
 @media(max-width:34rem){.columns>li{grid-template-columns:minmax(0,1fr)}h1{font-size:1.3rem}main,.top>div{padding:0 .8rem}.timeline{padding-left:1rem;margin-left:.2rem}.entry{padding:.75rem .8rem .6rem}.entry::before{left:-1.55rem}.when{margin-left:0}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--ins:#0b5d2c;--del:#9b1420;--upd:#7d4500;--accent:#333;--shadow:none}
-body{font-size:10pt}.entry{break-inside:avoid}.top{border-top:0}del,ins,.action,.why>div{border:1px solid currentColor}del{text-decoration:line-through}}
+body{font-size:10pt}.entry{break-inside:avoid}.top{border-top:0}del,ins,.action,.why>div{border:1px solid currentColor}del,ins{max-height:none}del{text-decoration:line-through}}
 </style>
 </head>
 <body>
@@ -1802,12 +1804,12 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
         RETURN audit_log._html_page(
             format('%s %s', name, audit_log._html(record_id)),
             format('<span class="soft">%s</span> <bdi>%s</bdi>', name, audit_log._html(found_ids.key)),
-            CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div></dl>',
+            CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div>%s</dl>',
                 found_ids.number,
-                CASE WHEN facts.users > 0 THEN format('<div><dt>%s</dt><dd><bdi>%s</bdi></dd></div>', CASE facts.users WHEN 1 THEN 'User' ELSE facts.users || ' users' END,
-                    audit_log._html(left(facts.names, 200) || CASE WHEN length(facts.names) > 200 THEN ' ...' ELSE '' END)) ELSE '' END,
                 CASE WHEN found_ids.key <> record_id THEN format('<div><dt>Asked for</dt><dd><bdi>%s</bdi></dd></div>', audit_log._html(record_id)) ELSE '' END,
-                CASE WHEN found_ids.number > max_rows THEN 'First shown' ELSE 'First' END, to_char(facts.first, 'YYYY-MM-DD HH24:MI'), to_char(facts.last, 'YYYY-MM-DD HH24:MI')) END || note,
+                CASE WHEN found_ids.number > max_rows THEN 'First shown' ELSE 'First' END, to_char(facts.first, 'YYYY-MM-DD HH24:MI'), to_char(facts.last, 'YYYY-MM-DD HH24:MI'),
+                CASE WHEN facts.users > 0 THEN format('<div><dt>%s</dt><dd><bdi>%s</bdi></dd></div>', CASE facts.users WHEN 1 THEN 'User' ELSE facts.users || ' users' END,
+                    audit_log._html(left(facts.names, 200) || CASE WHEN length(facts.names) > 200 THEN ' ...' ELSE '' END)) ELSE '' END) END || note,
             body);
     END
     $$;
@@ -1825,7 +1827,8 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
         about audit_log.transaction;
         row record;
         parts text[] := '{}';
-        tables text := '';
+        tables text;
+        named integer := 0;
         number bigint := 0;
         others text;
         note text := '';
@@ -1842,8 +1845,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
              WHERE c.transaction_id = transaction_id GROUP BY k.id ORDER BY count(*) DESC, 1, 2
         LOOP
             number := number + row.changes;
-            tables := tables || format('<div><dt>%s</dt><dd>%s</dd></div>',
-                audit_log._html(CASE row.table_schema WHEN 'public' THEN '' ELSE row.table_schema || '.' END || row.table_name), row.changes);
+            named := named + 1;
+            IF named <= 20 THEN
+                tables := concat_ws(', ', tables, format('<bdi>%s</bdi> (%s)',
+                    audit_log._html(CASE row.table_schema WHEN 'public' THEN '' ELSE row.table_schema || '.' END || row.table_name), row.changes));
+            END IF;
         END LOOP;
         IF number = 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'no_data_found',
@@ -1858,9 +1864,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
 
         FOR row IN
             SELECT ROW(c.id, c.timestamp, about.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id, c.changes,
-                       c.transaction_id, c.command, c.old_record_id, NULL::regclass, about.db_user, about.db_role, about.application_name,
+                       c.transaction_id, c.command, c.old_record_id, r.oid::regclass, about.db_user, about.db_role, about.application_name,
                        about.client_addr, about.context, about.undoes)::audit_log.audit_logs AS change
               FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id JOIN audit_log.tracked_table k ON k.id = c.table_id
+              LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
+                     ON k.dropped_at IS NULL AND n.nspname = k.table_schema AND r.relname = k.table_name
              WHERE c.transaction_id = transaction_id ORDER BY c.command DESC, c.id DESC LIMIT max_rows
         LOOP
             head := row.change;
@@ -1877,10 +1885,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
         RETURN audit_log._html_page(
             format('Transaction %s', transaction_id),
             format('<span class="soft">Transaction</span> %s', transaction_id),
-            format('<p class="who">%s</p>%s%s<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>Time</dt><dd><time datetime="%s">%s</time></dd></div>%s</dl>%s',
+            format('<p class="who">%s</p>%s%s<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div><div><dt>Time</dt><dd><time datetime="%s">%s</time></dd></div><div><dt>%s</dt><dd>%s</dd></div>%s</dl>%s',
                 audit_log._html_who(head), coalesce(audit_log._html_context(about.context), ''),
                 CASE WHEN about.undoes IS NOT NULL THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html(about.undoes::text)) ELSE '' END,
-                number, tables, to_char(about.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(about.timestamp, 'YYYY-MM-DD HH24:MI:SS'),
+                number, to_char(about.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(about.timestamp, 'YYYY-MM-DD HH24:MI:SS'),
+                CASE named WHEN 1 THEN 'Table' ELSE named || ' tables' END, tables || CASE WHEN named > 20 THEN ' &hellip;' ELSE '' END,
                 coalesce('<div><dt>Same database transaction</dt><dd>' || others || '</dd></div>', ''), note),
             '<h2>What was changed</h2><section class="timeline">' || array_to_string(parts, E'\n') || '</section>');
     END

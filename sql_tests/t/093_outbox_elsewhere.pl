@@ -1,4 +1,4 @@
-# Consumers of the outbox whose log moves to another cluster, where xids start low: dump and restore (COPY, INSERTs,
+# Consumers of the outbox whose log moves to another cluster, where xids start low: dump and restore (COPY, INSERTs, INSERTs in one transaction,
 # triggers held off), written to before anybody polls, and on to a third cluster, and back. Also partitions that are
 # purged between two polls, and a crash of the server. Nothing is missed, nothing comes twice (edge cases 84, 85, 133).
 
@@ -62,10 +62,13 @@ $first->run_ok('pg_dump', '-Fc', '-f', "$dumps/d.dump", 'd');
 $first->run_ok('pg_dump', '--inserts', '-f', "$dumps/d.sql", 'd');
 
 my $write = 'UPDATE t SET n = n + 1 WHERE id = 1; BEGIN; UPDATE t SET n = n + 1 WHERE id = 2; UPDATE t SET n = n + 1 WHERE id = 3; COMMIT';
-for my $way (qw(copy inserts parallel))
+for my $way (qw(copy inserts single parallel))
 {
 	$second->sql("CREATE DATABASE $way");
-	if ($way eq 'inserts') { $second->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $way, '-f', "$dumps/d.sql") }
+	if ($way =~ /^(inserts|single)/)
+	{
+		$second->run_ok('psql', '-XAtq', ($way eq 'single' ? '-1' : ()), '-v', 'ON_ERROR_STOP=1', '-d', $way, '-f', "$dumps/d.sql");
+	}
 	else { $second->run_ok('pg_restore', ($way eq 'parallel' ? ('-j', 3) : ()), '-d', $way, "$dumps/d.dump") }
 	cmp_ok($second->sql("SELECT count(*) FROM audit_log.transaction WHERE xid > pg_snapshot_xmax(pg_current_snapshot())", db => $way), '>', 0,
 		"$way: xids of the log are not yet reached");
