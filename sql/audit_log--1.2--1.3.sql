@@ -850,6 +850,28 @@ CREATE FUNCTION audit_log._outbox_snapshot() RETURNS pg_snapshot
     $$;
 COMMENT ON FUNCTION audit_log._outbox_snapshot() IS 'the current snapshot, our own transaction taken as not seen';
 
+/*
+ * What brought rows of another cluster unnoticed (a restore under 1.2, logical
+ * replication that has ended) is known from the clusters that wrote.
+ */
+CREATE FUNCTION audit_log._note_clusters() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        here bigint := (SELECT c.system_identifier FROM pg_control_system() c);
+    BEGIN
+        INSERT INTO audit_log.restored (id, last_transaction_id, session, restored_at)
+        SELECT gen_random_uuid(), c.next - 1, 'before cluster ' || c.next_system, clock_timestamp()
+          FROM (SELECT c.system_identifier AS system, c.first_transaction_id AS first,
+                       lead(c.first_transaction_id, 1, (SELECT max(t.id) + 1 FROM audit_log.transaction t)) OVER w AS next,
+                       lead(c.system_identifier, 1, here) OVER w AS next_system
+                  FROM audit_log.cluster c WINDOW w AS (ORDER BY c.first_transaction_id)) c
+         WHERE c.system <> c.next_system
+           AND NOT EXISTS (SELECT FROM audit_log.restored r WHERE r.last_transaction_id >= c.first AND r.last_transaction_id < c.next);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._note_clusters() IS 'notes what came from other clusters without being noted as a restore';
+
 CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regrole, from_start boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
@@ -870,7 +892,14 @@ CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regro
                 MESSAGE = format('consumer %L exists already', consumer),
                 HINT = 'Run audit_log.drop_consumer() first, if it shall begin anew.';
         END IF;
+        IF EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = 'audit_log.transaction'::regclass) THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = 'the log here is a replica',
+                DETAIL = 'Its transactions bear the xids of the publisher.',
+                HINT = 'Create the consumer on the publisher.';
+        END IF;
         PERFORM audit_log._make_restore_trigger();
+        PERFORM audit_log._note_clusters();
         PERFORM audit_log._make_xid_index();
         start.place := -1;
         start.command := 2147483647;
@@ -1350,6 +1379,37 @@ CREATE FUNCTION audit_log.ack(consumer text, change_id bigint DEFAULT NULL) RETU
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.ack(text, bigint) IS
     'acknowledges what audit_log.poll() gave last: it is not given again. With change_id only if that was the id of its last change. Returns how many changes';
+
+/* no consumer keeps a partition: one that has not got all of it is named, before it goes */
+ALTER FUNCTION audit_log._maintain(oid, interval, text) RENAME TO _maintain_log;
+COMMENT ON FUNCTION audit_log._maintain_log(oid, interval, text) IS 'what maintain() does, whatever consumers have been given';
+CREATE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    DECLARE
+        late record;
+        behind boolean;
+    BEGIN
+        IF keep >= '1 month' AND audit_log._is_keeper(caller) THEN
+            FOR late IN
+                SELECT p.oid::regclass AS partition, c.consumer, greatest((c.acked).done_change, (c.acked).place) AS place
+                  FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid CROSS JOIN audit_log.consumer c
+                 WHERE i.inhparent = 'audit_log.change'::regclass AND p.relname ~ '^change_\d{4}_\d\d$'
+                   AND to_timestamp(substr(p.relname, 8), 'YYYY_MM') + interval '1 month' <= clock_timestamp() - keep
+                 ORDER BY p.relname, c.consumer
+            LOOP
+                EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s h WHERE h.id > $1)', late.partition) INTO behind USING late.place;
+                IF behind THEN
+                    RAISE WARNING USING
+                        MESSAGE = format('audit_log: consumer %L has not acknowledged all changes in partition %s, which is expired', late.consumer, late.partition),
+                        DETAIL = 'What is purged is not given to it any more.';
+                END IF;
+            END LOOP;
+        END IF;
+        PERFORM audit_log._maintain_log(caller, keep, expired);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._maintain(oid, interval, text) IS 'maintain(), with the caller''s role';
 
 CREATE FUNCTION audit_log._consumers(caller oid, OUT consumer text, OUT role text, OUT created_at timestamptz,
         OUT polled_at timestamptz, OUT acked_at timestamptz, OUT unacknowledged bigint, OUT behind bigint) RETURNS SETOF record

@@ -6,7 +6,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use AuditLogTest;
 
-my $first = AuditLogTest->new('a', conf => 'max_prepared_transactions = 5');
+my $first = AuditLogTest->new('a', conf => "max_prepared_transactions = 5\nwal_level = logical");
 my $second = AuditLogTest->new('b');
 
 # what a consumer gets until there is nothing more, acknowledged piece by piece
@@ -112,6 +112,21 @@ $second->sql($write, db => 'quiet');
 same('told, it goes on', [ @one, drain($second, 'quiet', 'one', 3) ], [ ids($second, 'quiet', 'true') ]);
 is($second->sql('SELECT * FROM audit_log.check()', db => 'quiet'), '', 'check() is content');
 
+# ---- restored under 1.2, which noted nothing
+
+for my $wrote ('', $write)
+{
+	my $db = $wrote ? 'wrote' : 'quiet_1_2';
+	$second->sql("CREATE DATABASE $db");
+	$second->run_ok('pg_restore', '-d', $db, "$dumps/d.dump");
+	$second->sql('ALTER TABLE audit_log.restored DISABLE TRIGGER audit_log_guard; DELETE FROM audit_log.restored;'
+		  . 'ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard', db => $db);
+	$second->sql($wrote, db => $db) if $wrote;
+	$second->sql("SELECT audit_log.create_consumer('anew', from_start => true)", db => $db);
+	$second->sql($write, db => $db);
+	same("$db: all of both clusters", [ drain($second, $db, 'anew', 7) ], [ ids($second, $db, 'true') ]);
+}
+
 # ---- xids that come to those of a batch which consumers had not been given to its end
 
 $second->sql('CREATE DATABASE same');
@@ -148,5 +163,28 @@ $first->sql("ALTER TABLE audit_log.change DETACH PARTITION $partition", db => 'b
 is(join(' ', drain($first, 'back', 'idle', 5)), '', 'what is purged is not given, and not waited for');
 $first->sql($write, db => 'back');
 is(scalar(drain($first, 'back', 'idle', 5)), 3, 'and it goes on');
+
+# ---- the log as a logical replica has it: xids there are the publisher's
+
+$first->sql('CREATE PUBLICATION p FOR TABLE audit_log.transaction', db => 'back');
+$second->sql('CREATE DATABASE replica');
+$second->sql('CREATE EXTENSION audit_log', db => 'replica');
+my $connection = $first->connstr('back');
+$second->sql("CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p", db => 'replica');
+($rc, $out, $err) = $second->psql("SELECT audit_log.create_consumer('c')", db => 'replica');
+like($err, qr/the log here is a replica.*HINT:  Create the consumer on the publisher/s, 'no consumer of a replica');
+$second->sql('DROP SUBSCRIPTION s', db => 'replica');
+
+# ---- maintain() says whom it takes changes from, and takes them
+
+$first->sql("SELECT audit_log.import_change('public.gone', 'INSERT', '2020-01-05', NULL, '{}', 'test')", db => 'back');
+($rc, $out, $err) = $first->psql("CALL audit_log.maintain('1 year', 'drop')", db => 'back');
+like($err, qr/WARNING:  audit_log: consumer 'idle' has not acknowledged all changes in partition audit_log.change_2020_01, which is expired.*change_2020_01 dropped/s,
+	'a purge names the consumers that have not got it');
+is(join(' ', drain($first, 'back', 'idle', 5)), '', 'what is gone is not given');
+$first->sql("SELECT audit_log.import_change('public.gone', 'INSERT', '2020-01-05', NULL, '{}', 'test')", db => 'back');
+is(scalar(drain($first, 'back', $_, 5)) > 0, 1, "$_ gets what is imported") for qw(idle one two anew);
+($rc, $out, $err) = $first->psql("CALL audit_log.maintain('1 year', 'drop')", db => 'back');
+unlike($err, qr/WARNING|ERROR/, 'nobody is named who has all');
 
 done_testing();
