@@ -725,7 +725,7 @@ CREATE TABLE audit_log.restored (
 COMMENT ON TABLE audit_log.restored IS 'each time rows of audit_log.transaction came from a dump';
 COMMENT ON COLUMN audit_log.restored.id IS 'any';
 COMMENT ON COLUMN audit_log.restored.last_transaction_id IS 'the highest id that was there afterwards: xids of rows up to it are of the cluster they were written in';
-COMMENT ON COLUMN audit_log.restored.session IS 'the session that restored: what it inserts bit by bit is one restore';
+COMMENT ON COLUMN audit_log.restored.session IS 'what noted it; a session that restores: what it inserts bit by bit is one restore';
 COMMENT ON COLUMN audit_log.restored.restored_at IS 'when';
 
 CREATE FUNCTION audit_log._next_xid() RETURNS xid8
@@ -1829,7 +1829,9 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
         SELECT t.id, t.table_schema, t.table_name INTO tracked FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('table %s is not audited', target),
-                HINT = 'Run audit_log.enable() on it.';
+                HINT = CASE WHEN (SELECT c.relispartition FROM pg_class c WHERE c.oid = target)
+                            THEN format('It is a partition: ask for the whole table, %s.', pg_partition_root(target))
+                            ELSE 'Run audit_log.enable() on it.' END;
         END IF;
         SELECT * INTO found_ids FROM audit_log._record_changes(tracked.id, record_id, max_rows);
         IF found_ids.number = 0 THEN
