@@ -687,7 +687,7 @@ CREATE TYPE audit_log.outbox_cursor AS (
     done_xid pg_catalog.xid8,       -- (from this xid on
     done_change bigint,             -- changes have higher ids)
     batch pg_catalog.pg_snapshot,   -- and, up to the position, those that this sees; NULL: none begun
-    batch_xid pg_catalog.xid8,
+    batch_xid pg_catalog.xid8,      -- NULL: all of a cluster that the log has left
     batch_change bigint,
     last_change bigint,             -- the batch has no higher change id
     last_transaction bigint,        -- nor a higher transaction id, NULL: whatever
@@ -741,20 +741,18 @@ CREATE TABLE audit_log.restored (
 COMMENT ON TABLE audit_log.restored IS 'each time rows of audit_log.transaction came from a dump';
 COMMENT ON COLUMN audit_log.restored.id IS 'any';
 COMMENT ON COLUMN audit_log.restored.last_transaction_id IS 'the highest id that was there afterwards: xids of rows up to it are of the cluster they were written in';
-COMMENT ON COLUMN audit_log.restored.session IS 'the session that restored: what it inserts bit by bit is one restore';
+COMMENT ON COLUMN audit_log.restored.session IS 'what noted it; a session that restores: what it inserts bit by bit is one restore';
 COMMENT ON COLUMN audit_log.restored.restored_at IS 'when';
 
 CREATE FUNCTION audit_log._next_xid() RETURNS xid8
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_next_xid';
 COMMENT ON FUNCTION audit_log._next_xid() IS 'the xid that the next transaction gets';
 
-CREATE FUNCTION audit_log._record_restore() RETURNS void
+CREATE FUNCTION audit_log._record_restore(me text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         last bigint := (SELECT max(t.id) FROM audit_log.transaction t);
-        me text := (SELECT format('%s %s %s', c.system_identifier, pg_backend_pid(), extract(epoch FROM a.backend_start))
-                      FROM pg_control_system() c, pg_stat_get_activity(pg_backend_pid()) a);
     BEGIN
         IF last IS NULL THEN
             RETURN;
@@ -766,7 +764,7 @@ CREATE FUNCTION audit_log._record_restore() RETURNS void
         END IF;
     END
     $$;
-COMMENT ON FUNCTION audit_log._record_restore() IS 'notes that the rows of audit_log.transaction came from a dump';
+COMMENT ON FUNCTION audit_log._record_restore(text) IS 'notes that the rows of audit_log.transaction came from a dump';
 
 CREATE FUNCTION audit_log.on_restore() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'audit_log_on_restore';
@@ -797,16 +795,40 @@ CREATE OR REPLACE FUNCTION audit_log._add_guard(target regclass) RETURNS void
         EXECUTE format('CREATE OR REPLACE TRIGGER audit_log_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
             'FOR EACH STATEMENT EXECUTE FUNCTION audit_log.guard()', target);
         EXECUTE format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER audit_log_guard', target);
-        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgrelid = 'audit_log.transaction'::regclass
-                      AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
+        IF target <> 'audit_log.transaction'::regclass THEN
+            RETURN;
+        END IF;
+        IF EXISTS (SELECT FROM audit_log.consumer) THEN
+            PERFORM audit_log._make_restore_trigger();
+        END IF;
+        IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND t.tgname = 'audit_log_restored' AND t.tgenabled <> 'A') THEN
             ALTER TABLE audit_log.transaction ENABLE ALWAYS TRIGGER audit_log_restored;
             ALTER TABLE audit_log.consumer ENABLE ALWAYS TRIGGER audit_log_guard;
             ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard;
-            PERFORM audit_log._record_restore();
+            PERFORM audit_log._record_restore(format('repair() %s %s', pg_backend_pid(), clock_timestamp()));
         END IF;
     END
     $$;
 SELECT audit_log._add_guard('audit_log.consumer'), audit_log._add_guard('audit_log.restored');
+
+ALTER FUNCTION audit_log._check(oid) RENAME TO _check_log;
+COMMENT ON FUNCTION audit_log._check_log(oid) IS 'what check() reports of all but the outbox';
+CREATE FUNCTION audit_log._check(caller oid, OUT relation text, OUT problem text, OUT remedy text) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT k.relation, k.problem, k.remedy FROM audit_log._check_log($1) k
+        UNION ALL
+        -- repair() knows these by their first words
+        SELECT e.name, format(CASE WHEN g.oid IS NULL THEN '%s is missing' ELSE '%s is not ALWAYS enabled' END, e.guard), 'Run SELECT audit_log.repair().'
+          FROM (VALUES ('audit_log.consumer', 'audit_log_guard', 'audit_log.guard()'::regprocedure, 'the guard against UPDATE, DELETE and TRUNCATE'),
+                       ('audit_log.restored', 'audit_log_guard', 'audit_log.guard()', 'the guard against UPDATE, DELETE and TRUNCATE'),
+                       ('audit_log.transaction', 'audit_log_restored', 'audit_log.on_restore()', 'the guard that tells consumers of a restore, trigger audit_log_restored,'))
+               e (name, trigger, function, guard)
+          LEFT JOIN pg_trigger g ON g.tgrelid = e.name::regclass AND g.tgname = e.trigger AND g.tgfoid = e.function
+         -- the last one comes with the first consumer
+         WHERE g.tgenabled <> 'A' OR g.oid IS NULL AND (e.name <> 'audit_log.transaction' OR EXISTS (SELECT FROM audit_log.consumer))
+    $$;
+COMMENT ON FUNCTION audit_log._check(oid) IS 'check(), with the caller''s role';
 
 /*
  * Transactions are sought by xid, many single ones: for that the summary of
@@ -844,6 +866,28 @@ CREATE FUNCTION audit_log._outbox_snapshot() RETURNS pg_snapshot
     $$;
 COMMENT ON FUNCTION audit_log._outbox_snapshot() IS 'the current snapshot, our own transaction taken as not seen';
 
+/*
+ * What brought rows of another cluster unnoticed (a restore under 1.2, logical
+ * replication that has ended) is known from the clusters that wrote.
+ */
+CREATE FUNCTION audit_log._note_clusters() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        here bigint := (SELECT c.system_identifier FROM pg_control_system() c);
+    BEGIN
+        INSERT INTO audit_log.restored (id, last_transaction_id, session, restored_at)
+        SELECT gen_random_uuid(), c.next - 1, 'before cluster ' || c.next_system, clock_timestamp()
+          FROM (SELECT c.system_identifier AS system, c.first_transaction_id AS first,
+                       lead(c.first_transaction_id, 1, (SELECT max(t.id) + 1 FROM audit_log.transaction t)) OVER w AS next,
+                       lead(c.system_identifier, 1, here) OVER w AS next_system
+                  FROM audit_log.cluster c WINDOW w AS (ORDER BY c.first_transaction_id)) c
+         WHERE c.system <> c.next_system
+           AND NOT EXISTS (SELECT FROM audit_log.restored r WHERE r.last_transaction_id >= c.first AND r.last_transaction_id < c.next);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._note_clusters() IS 'notes what came from other clusters without being noted as a restore';
+
 CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regrole, from_start boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS $$
@@ -864,7 +908,14 @@ CREATE FUNCTION audit_log._create_consumer(caller oid, consumer text, role regro
                 MESSAGE = format('consumer %L exists already', consumer),
                 HINT = 'Run audit_log.drop_consumer() first, if it shall begin anew.';
         END IF;
+        IF EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = 'audit_log.transaction'::regclass) THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = 'the log here is a replica',
+                DETAIL = 'Its transactions bear the xids of the publisher.',
+                HINT = 'Create the consumer on the publisher.';
+        END IF;
         PERFORM audit_log._make_restore_trigger();
+        PERFORM audit_log._note_clusters();
         PERFORM audit_log._make_xid_index();
         start.place := -1;
         start.command := 2147483647;
@@ -986,7 +1037,7 @@ CREATE FUNCTION audit_log._end_batch(cur audit_log.outbox_cursor) RETURNS audit_
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        IF cur.last_transaction IS NOT NULL THEN
+        IF cur.batch_xid IS NULL THEN
             cur.era := cur.last_transaction;
             cur.done := '1:1:';
             cur.done_xid := '1';
@@ -1037,12 +1088,12 @@ CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to
         ELSE
             candidates := ARRAY(
                 SELECT DISTINCT t.xid FROM (
-                    SELECT t.xid, t.id FROM audit_log.transaction t WHERE t.xid = ANY (running)
+                    (SELECT t.xid, t.id FROM audit_log.transaction t WHERE t.xid = ANY (running) OFFSET 0)
                     UNION ALL
-                    SELECT t.xid, t.id FROM audit_log.transaction t
-                     WHERE t.xid >= pg_snapshot_xmax(cur.done)
-                       AND t.xid < CASE sought WHEN 'running' THEN least(cur.done_xid, pg_snapshot_xmax(cur.batch))
-                                               ELSE pg_snapshot_xmax(cur.batch) END) t
+                    (SELECT t.xid, t.id FROM audit_log.transaction t
+                      WHERE t.xid >= pg_snapshot_xmax(cur.done)
+                        AND t.xid < CASE sought WHEN 'running' THEN least(cur.done_xid, pg_snapshot_xmax(cur.batch))
+                                                ELSE pg_snapshot_xmax(cur.batch) END OFFSET 0)) t
                  WHERE t.id > cur.era AND t.id <= last AND pg_visible_in_snapshot(t.xid, cur.batch));
         END IF;
         RETURN QUERY
@@ -1051,14 +1102,16 @@ CREATE FUNCTION audit_log._batch_transactions(cur audit_log.outbox_cursor, up_to
                   -- one that goes on behind the range is not counted through; the index tells by its end
                   FROM (SELECT x.xid FROM unnest(candidates) x (xid)
                          WHERE up_to >= cur.last_change OR NOT EXISTS (
-                             SELECT FROM audit_log.transaction o
+                             SELECT FROM (SELECT * FROM audit_log.transaction t WHERE t.xid = x.xid OFFSET 0) o
                               CROSS JOIN LATERAL (SELECT FROM audit_log.change l
                                                    WHERE l.transaction_id BETWEEN o.id AND o.id AND l.id > up_to
                                                    ORDER BY l.transaction_id DESC LIMIT 1) l
-                              WHERE o.xid = x.xid AND o.id > cur.era AND o.id <= last)
+                              WHERE o.id > cur.era AND o.id <= last)
                         OFFSET 0) c
-                  JOIN audit_log.transaction t ON t.xid = c.xid AND t.id > cur.era AND t.id <= last
+                 -- (OFFSET 0: never by all ids behind cur.era, of which the planner expects few)
+                 CROSS JOIN LATERAL (SELECT * FROM audit_log.transaction o WHERE o.xid = c.xid OFFSET 0) t
                  CROSS JOIN LATERAL (SELECT h.id, h.table_id FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
+                 WHERE t.id > cur.era AND t.id <= last
                  GROUP BY c.xid) s
              WHERE s.place > cur.place AND s.place <= up_to
              ORDER BY s.place;
@@ -1082,7 +1135,8 @@ CREATE FUNCTION audit_log._batch_changes(cur audit_log.outbox_cursor, xids xid8[
         own bigint[];
     BEGIN
         IF from_id IS NOT NULL THEN
-            own := ARRAY(SELECT t.id FROM audit_log.transaction t WHERE t.xid = xids[1] AND t.id > cur.era AND t.id <= last);
+            own := ARRAY(SELECT t.id FROM (SELECT * FROM audit_log.transaction o WHERE o.xid = xids[1] OFFSET 0) t
+                          WHERE t.id > cur.era AND t.id <= last);
         END IF;
         RETURN QUERY
             SELECT ROW(c.id, c.timestamp, t.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id,
@@ -1091,9 +1145,9 @@ CREATE FUNCTION audit_log._batch_changes(cur audit_log.outbox_cursor, xids xid8[
               FROM (
                 (SELECT h.*, o.place, o.xid
                    FROM unnest(xids, places) o (xid, place)
-                   JOIN audit_log.transaction t ON t.xid = o.xid AND t.id > cur.era AND t.id <= last
+                  CROSS JOIN LATERAL (SELECT * FROM audit_log.transaction t WHERE t.xid = o.xid OFFSET 0) t
                   CROSS JOIN LATERAL (SELECT * FROM audit_log.change h WHERE h.transaction_id = t.id OFFSET 0) h
-                  WHERE from_id IS NULL AND h.table_id = ANY (visible)
+                  WHERE from_id IS NULL AND t.id > cur.era AND t.id <= last AND h.table_id = ANY (visible)
                     AND (o.place, h.command, h.id) > (cur.place, cur.command, cur.change)
                   ORDER BY o.place, h.command, h.id LIMIT max_rows)
                 UNION ALL
@@ -1122,9 +1176,9 @@ CREATE FUNCTION audit_log._waypoints(cur audit_log.outbox_cursor, xid xid8) RETU
         SELECT jsonb_build_object('xid', $2::text, 'parts', jsonb_agg(jsonb_build_array(p.last[1], p.last[2], p.low, p.high) ORDER BY p.part))
           FROM (SELECT n.part, min(n.id) AS low, max(n.id) AS high, max(ARRAY[n.command::bigint, n.id]) AS last
                   FROM (SELECT h.command, h.id, (row_number() OVER (ORDER BY h.command, h.id) - 1) / 5000 AS part
-                          FROM audit_log.transaction t
+                          FROM (SELECT * FROM audit_log.transaction o WHERE o.xid = $2 OFFSET 0) t
                          CROSS JOIN LATERAL (SELECT c.command, c.id FROM audit_log.change c WHERE c.transaction_id = t.id OFFSET 0) h
-                         WHERE t.xid = $2 AND t.id > $1.era AND t.id <= coalesce($1.last_transaction, 9223372036854775807)) n
+                         WHERE t.id > $1.era AND t.id <= coalesce($1.last_transaction, 9223372036854775807)) n
                  GROUP BY n.part) p
     $$;
 COMMENT ON FUNCTION audit_log._waypoints(audit_log.outbox_cursor, xid8) IS 'how the changes of a large transaction lie';
@@ -1174,6 +1228,10 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
         visible := ARRAY(SELECT t.id FROM audit_log._tables_seen(role) t);
 
         cur := me.acked;
+        IF cur.batch IS NOT NULL AND cur.last_transaction IS NULL THEN
+            -- begun before a restore: later transactions may bear the same xids
+            SELECT min(r.last_transaction_id) INTO cur.last_transaction FROM audit_log.restored r WHERE r.last_transaction_id > cur.era;
+        END IF;
         LOOP
             fresh := cur.batch IS NULL;
             IF fresh THEN
@@ -1245,6 +1303,7 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                                                    ORDER BY h.id >> 8 LIMIT 1) x) * 256 - 1, cur.last_change)));
                     END IF;
                     cur.place := up_to;
+                    width := greatest(width, least(width * 2, 100000));
                     CONTINUE;
                 END IF;
                 IF list.xids IS NULL THEN
@@ -1259,11 +1318,18 @@ CREATE FUNCTION audit_log._poll(caller oid, consumer text, max_rows integer) RET
                     CONTINUE;
                 END IF;
                 gave := 0;
-                FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
-                    RETURN NEXT row.change;
-                    gave := gave + 1;
-                END LOOP;
-                last_id := CASE WHEN gave > 0 THEN (row.change).id ELSE last_id END;
+                IF list.changes > 0 THEN
+                    FOR row IN SELECT * FROM audit_log._batch_changes(cur, list.xids, list.places, visible, NULL, NULL, wanted) LOOP
+                        RETURN NEXT row.change;
+                        gave := gave + 1;
+                    END LOOP;
+                END IF;
+                IF gave > 0 THEN
+                    last_id := (row.change).id;
+                ELSE
+                    -- of little that may be seen more is sought at a time
+                    width := greatest(width, least(width * 2, 100000));
+                END IF;
                 wanted := wanted - gave;
                 IF wanted = 0 AND gave < list.changes THEN
                     cur.place := row.place;
@@ -1329,6 +1395,37 @@ CREATE FUNCTION audit_log.ack(consumer text, change_id bigint DEFAULT NULL) RETU
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'audit_log_as_owner';
 COMMENT ON FUNCTION audit_log.ack(text, bigint) IS
     'acknowledges what audit_log.poll() gave last: it is not given again. With change_id only if that was the id of its last change. Returns how many changes';
+
+/* no consumer keeps a partition: one that has not got all of it is named, before it goes */
+ALTER FUNCTION audit_log._maintain(oid, interval, text) RENAME TO _maintain_log;
+COMMENT ON FUNCTION audit_log._maintain_log(oid, interval, text) IS 'what maintain() does, whatever consumers have been given';
+CREATE FUNCTION audit_log._maintain(caller oid, keep interval, expired text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+    AS $$
+    DECLARE
+        late record;
+        behind boolean;
+    BEGIN
+        IF keep >= '1 month' AND audit_log._is_keeper(caller) THEN
+            FOR late IN
+                SELECT p.oid::regclass AS partition, c.consumer, greatest((c.acked).done_change, (c.acked).place) AS place
+                  FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid CROSS JOIN audit_log.consumer c
+                 WHERE i.inhparent = 'audit_log.change'::regclass AND p.relname ~ '^change_\d{4}_\d\d$'
+                   AND to_timestamp(substr(p.relname, 8), 'YYYY_MM') + interval '1 month' <= clock_timestamp() - keep
+                 ORDER BY p.relname, c.consumer
+            LOOP
+                EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s h WHERE h.id > $1)', late.partition) INTO behind USING late.place;
+                IF behind THEN
+                    RAISE WARNING USING
+                        MESSAGE = format('audit_log: consumer %L has not acknowledged all changes in partition %s, which is expired', late.consumer, late.partition),
+                        DETAIL = 'What is purged is not given to it any more.';
+                END IF;
+            END LOOP;
+        END IF;
+        PERFORM audit_log._maintain_log(caller, keep, expired);
+    END
+    $$;
+COMMENT ON FUNCTION audit_log._maintain(oid, interval, text) IS 'maintain(), with the caller''s role';
 
 CREATE FUNCTION audit_log._consumers(caller oid, OUT consumer text, OUT role text, OUT created_at timestamptz,
         OUT polled_at timestamptz, OUT acked_at timestamptz, OUT unacknowledged bigint, OUT behind bigint) RETURNS SETOF record
@@ -1455,8 +1552,9 @@ CREATE FUNCTION audit_log._html_delta(name text, delta jsonb, depth integer DEFA
     $$;
 COMMENT ON FUNCTION audit_log._html_delta(text, jsonb, integer) IS 'one column, or one key inside of one, of an UPDATE, within HTML';
 
-CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+/* the columns in their order in the table, while it has them */
+CREATE FUNCTION audit_log._html_changes(action text, changes jsonb, target regclass) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         item record;
@@ -1467,7 +1565,9 @@ CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
         IF action = 'TRUNCATE' THEN
             RETURN format('<p class="soft">%s</p>', coalesce('Partition ' || audit_log._html(changes ->> 'partition') || ' was emptied.', 'The whole table was emptied.'));
         END IF;
-        FOR item IN SELECT e.key, e.value FROM jsonb_each(changes) e LOOP
+        FOR item IN SELECT e.key, e.value FROM jsonb_each(changes) e
+                      LEFT JOIN pg_attribute a ON a.attrelid = target AND a.attname = e.key AND NOT a.attisdropped
+                     ORDER BY a.attnum, e.key LOOP
             n := n + 1;
             EXIT WHEN n > 300;
             items := items || CASE action
@@ -1483,7 +1583,7 @@ CREATE FUNCTION audit_log._html_changes(action text, changes jsonb) RETURNS text
         RETURN format('<ul class="columns">%s</ul>', items);
     END
     $$;
-COMMENT ON FUNCTION audit_log._html_changes(text, jsonb) IS 'the changes of one row within HTML';
+COMMENT ON FUNCTION audit_log._html_changes(text, jsonb, regclass) IS 'the changes of one row within HTML';
 
 /* why: an object key by key, whatever else as it is */
 CREATE FUNCTION audit_log._html_context(context jsonb) RETURNS text
@@ -1511,7 +1611,7 @@ CREATE FUNCTION audit_log._html_entry(change audit_log.audit_logs, about text, w
             CASE WHEN $1.old_record_id IS NOT NULL THEN format('<p class="moved">The key was <bdi>%s</bdi> before, and is <bdi>%s</bdi> from here on.</p>',
                 audit_log._html($1.old_record_id), audit_log._html($1.record_id)) ELSE '' END,
             CASE WHEN $1.undoes IS NOT NULL AND $3 THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html($1.undoes::text)) ELSE '' END
-                || audit_log._html_changes($1.action_type, $1.changes)
+                || audit_log._html_changes($1.action_type, $1.changes, $1.relation)
                 || format('<footer>change %s%s &middot; command %s</footer>', $1.id,
                           CASE WHEN $3 THEN format(' &middot; transaction %s', $1.transaction_id) ELSE '' END, $1.command))
     $$;
@@ -1584,9 +1684,10 @@ ul,ol{margin:0;padding:0;list-style:none}
 .columns>li>.key{color:var(--ink)}
 .pair{display:flex;flex-wrap:wrap;gap:.3rem .5rem;min-width:0}
 del,ins,.value,li>bdi,li>b{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.85rem;white-space:pre-wrap;text-decoration:none;min-width:0;max-width:100%%}
-del,ins{border-radius:.4rem;padding:.1rem .55rem .1rem 1.4rem;position:relative}
-del{background:var(--del-bg);color:var(--del)}
-ins{background:var(--ins-bg);color:var(--ins)}
+del,ins{border-radius:.4rem;padding:.1rem .55rem .1rem 1.4rem;position:relative;max-height:22rem;overflow:auto;
+background:linear-gradient(transparent,var(--ground) 70%%) 0 100%%/100%% 2rem no-repeat local,linear-gradient(transparent,#0004) 0 100%%/100%% .7rem no-repeat var(--ground)}
+del{--ground:var(--del-bg);color:var(--del)}
+ins{--ground:var(--ins-bg);color:var(--ins)}
 del .key,ins .key,del .none,ins .none,del .cut,ins .cut{color:inherit}
 b{font-weight:600}
 .sign{user-select:none;font-weight:700;position:absolute;left:.5rem}
@@ -1603,7 +1704,7 @@ footer{font-size:.8rem}
 .end{padding:1.5rem 0 3rem}
 @media(max-width:34rem){.columns>li{grid-template-columns:minmax(0,1fr)}h1{font-size:1.3rem}main,.top>div{padding:0 .8rem}.timeline{padding-left:1rem;margin-left:.2rem}.entry{padding:.75rem .8rem .6rem}.entry::before{left:-1.55rem}.when{margin-left:0}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--ins:#0b5d2c;--del:#9b1420;--upd:#7d4500;--accent:#333;--shadow:none}
-body{font-size:10pt}.entry{break-inside:avoid}.top{border-top:0}del,ins,.action,.why>div{border:1px solid currentColor}del{text-decoration:line-through}}
+body{font-size:10pt}.entry{break-inside:avoid}.top{border-top:0}del,ins,.action,.why>div{border:1px solid currentColor}del,ins{max-height:none}del{text-decoration:line-through}}
 </style>
 </head>
 <body>
@@ -1744,7 +1845,9 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
         SELECT t.id, t.table_schema, t.table_name INTO tracked FROM audit_log.tracked_table t WHERE t.id = audit_log._table_id(target);
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('table %s is not audited', target),
-                HINT = 'Run audit_log.enable() on it.';
+                HINT = CASE WHEN (SELECT c.relispartition FROM pg_class c WHERE c.oid = target)
+                            THEN format('It is a partition: ask for the whole table, %s.', pg_partition_root(target))
+                            ELSE 'Run audit_log.enable() on it.' END;
         END IF;
         SELECT * INTO found_ids FROM audit_log._record_changes(tracked.id, record_id, max_rows);
         IF found_ids.number = 0 THEN
@@ -1779,12 +1882,12 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
         RETURN audit_log._html_page(
             format('%s %s', name, audit_log._html(record_id)),
             format('<span class="soft">%s</span> <bdi>%s</bdi>', name, audit_log._html(found_ids.key)),
-            CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div></dl>',
+            CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div>%s</dl>',
                 found_ids.number,
-                CASE WHEN facts.users > 0 THEN format('<div><dt>%s</dt><dd><bdi>%s</bdi></dd></div>', CASE facts.users WHEN 1 THEN 'User' ELSE facts.users || ' users' END,
-                    audit_log._html(left(facts.names, 200) || CASE WHEN length(facts.names) > 200 THEN ' ...' ELSE '' END)) ELSE '' END,
                 CASE WHEN found_ids.key <> record_id THEN format('<div><dt>Asked for</dt><dd><bdi>%s</bdi></dd></div>', audit_log._html(record_id)) ELSE '' END,
-                CASE WHEN found_ids.number > max_rows THEN 'First shown' ELSE 'First' END, to_char(facts.first, 'YYYY-MM-DD HH24:MI'), to_char(facts.last, 'YYYY-MM-DD HH24:MI')) END || note,
+                CASE WHEN found_ids.number > max_rows THEN 'First shown' ELSE 'First' END, to_char(facts.first, 'YYYY-MM-DD HH24:MI'), to_char(facts.last, 'YYYY-MM-DD HH24:MI'),
+                CASE WHEN facts.users > 0 THEN format('<div><dt>%s</dt><dd><bdi>%s</bdi></dd></div>', CASE facts.users WHEN 1 THEN 'User' ELSE facts.users || ' users' END,
+                    audit_log._html(left(facts.names, 200) || CASE WHEN length(facts.names) > 200 THEN ' ...' ELSE '' END)) ELSE '' END) END || note,
             body);
     END
     $$;
@@ -1802,7 +1905,8 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
         about audit_log.transaction;
         row record;
         parts text[] := '{}';
-        tables text := '';
+        tables text;
+        named integer := 0;
         number bigint := 0;
         others text;
         note text := '';
@@ -1819,8 +1923,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
              WHERE c.transaction_id = transaction_id GROUP BY k.id ORDER BY count(*) DESC, 1, 2
         LOOP
             number := number + row.changes;
-            tables := tables || format('<div><dt>%s</dt><dd>%s</dd></div>',
-                audit_log._html(CASE row.table_schema WHEN 'public' THEN '' ELSE row.table_schema || '.' END || row.table_name), row.changes);
+            named := named + 1;
+            IF named <= 20 THEN
+                tables := concat_ws(', ', tables, format('<bdi>%s</bdi> (%s)',
+                    audit_log._html(CASE row.table_schema WHEN 'public' THEN '' ELSE row.table_schema || '.' END || row.table_name), row.changes));
+            END IF;
         END LOOP;
         IF number = 0 THEN
             RAISE EXCEPTION USING ERRCODE = 'no_data_found',
@@ -1835,9 +1942,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
 
         FOR row IN
             SELECT ROW(c.id, c.timestamp, about.user_id, c.action_type::text, k.table_schema, k.table_name, c.record_id, c.changes,
-                       c.transaction_id, c.command, c.old_record_id, NULL::regclass, about.db_user, about.db_role, about.application_name,
+                       c.transaction_id, c.command, c.old_record_id, r.oid::regclass, about.db_user, about.db_role, about.application_name,
                        about.client_addr, about.context, about.undoes)::audit_log.audit_logs AS change
               FROM audit_log.change c JOIN audit_log._tables_seen(caller) s ON s.id = c.table_id JOIN audit_log.tracked_table k ON k.id = c.table_id
+              LEFT JOIN (pg_namespace n JOIN pg_class r ON r.relnamespace = n.oid AND r.relkind IN ('r', 'p'))
+                     ON k.dropped_at IS NULL AND n.nspname = k.table_schema AND r.relname = k.table_name
              WHERE c.transaction_id = transaction_id ORDER BY c.command DESC, c.id DESC LIMIT max_rows
         LOOP
             head := row.change;
@@ -1854,10 +1963,11 @@ CREATE FUNCTION audit_log._report_transaction(caller oid, transaction_id bigint,
         RETURN audit_log._html_page(
             format('Transaction %s', transaction_id),
             format('<span class="soft">Transaction</span> %s', transaction_id),
-            format('<p class="who">%s</p>%s%s<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>Time</dt><dd><time datetime="%s">%s</time></dd></div>%s</dl>%s',
+            format('<p class="who">%s</p>%s%s<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div><div><dt>Time</dt><dd><time datetime="%s">%s</time></dd></div><div><dt>%s</dt><dd>%s</dd></div>%s</dl>%s',
                 audit_log._html_who(head), coalesce(audit_log._html_context(about.context), ''),
                 CASE WHEN about.undoes IS NOT NULL THEN format('<p class="moved">Takes back <bdi>%s</bdi></p>', audit_log._html(about.undoes::text)) ELSE '' END,
-                number, tables, to_char(about.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(about.timestamp, 'YYYY-MM-DD HH24:MI:SS'),
+                number, to_char(about.timestamp, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), to_char(about.timestamp, 'YYYY-MM-DD HH24:MI:SS'),
+                CASE named WHEN 1 THEN 'Table' ELSE named || ' tables' END, tables || CASE WHEN named > 20 THEN ' &hellip;' ELSE '' END,
                 coalesce('<div><dt>Same database transaction</dt><dd>' || others || '</dd></div>', ''), note),
             '<h2>What was changed</h2><section class="timeline">' || array_to_string(parts, E'\n') || '</section>');
     END

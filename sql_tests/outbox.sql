@@ -128,6 +128,23 @@ ALTER ROLE regress_outbox RENAME TO regress_outbox_renamed;
 SELECT * FROM audit_log.poll('mail');
 ALTER ROLE regress_outbox_renamed RENAME TO regress_outbox;
 
+-- check() names the guards that are missing, repair() makes them
+BEGIN;
+ALTER TABLE audit_log.consumer DISABLE TRIGGER audit_log_guard;
+DROP TRIGGER audit_log_guard ON audit_log.restored;
+DROP TRIGGER audit_log_restored ON audit_log.transaction;
+SELECT * FROM audit_log.check() WHERE relation ~ '^audit_log\.[cr]|ion$' ORDER BY 1;
+SELECT audit_log.repair();
+SELECT * FROM audit_log.check() WHERE relation ~ '^audit_log\.[cr]|ion$';
+UPDATE audit_log.restored SET session = '';
+ROLLBACK;
+BEGIN;
+ALTER TABLE audit_log.transaction ENABLE TRIGGER audit_log_restored;
+SELECT relation, problem FROM audit_log.check() WHERE relation = 'audit_log.transaction';
+SELECT audit_log.repair();
+SELECT relation, problem FROM audit_log.check() WHERE relation = 'audit_log.transaction';
+ROLLBACK;
+
 -- only consumers need the index
 SELECT to_regclass('audit_log.transaction_outbox_idx') IS NOT NULL AS there;
 SELECT audit_log.drop_consumer('mail'), audit_log.drop_consumer('mail'), audit_log.drop_consumer('all');

@@ -124,6 +124,23 @@ SELECT audit_log.report('element', '7', 0);
 SELECT audit_log.report_transaction(NULL);
 CREATE TABLE untracked (id int);
 SELECT audit_log.report('untracked', '1');
+CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+SELECT audit_log.enable('parted');
+INSERT INTO parted VALUES (1);
+SELECT regexp_count(audit_log.report('parted', '1'), '<article') AS of_parted;
+SELECT audit_log.report('parted_1', '1');
+
+-- a transaction of many tables names the first of them
+DO $$ BEGIN
+    FOR i IN 1 .. 25 LOOP
+        EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY)', i);
+        PERFORM audit_log.enable(format('many_%s', i)::regclass);
+        EXECUTE format('INSERT INTO many_%s VALUES (1)', i);
+    END LOOP;
+END $$;
+SELECT regexp_count(page, '<article') AS changes, (regexp_match(page, '<dt>(\d+ tables)</dt>'))[1] AS tables, regexp_count(page, '>reports.many_\d+</bdi> \(1\)') AS named
+  FROM audit_log.report_transaction((SELECT max(id) FROM audit_log.transaction)) page;
 DROP SCHEMA reports CASCADE;
 SELECT audit_log.revoke_read('regress_reports_reader');
 DROP ROLE regress_reports_reader, regress_reports_stranger;

@@ -1446,7 +1446,9 @@ extern void al_truncate_abort_sub(SubTransactionId subid);
 /*
  * outbox.c
  */
+extern void al_outbox_finish(void);
 extern void al_outbox_announce(void);
+extern void al_outbox_end_transaction(void);
 
 /* -------------------------------------------------------------- layer 4.5 */
 

@@ -372,6 +372,7 @@ finish_transaction(void)
 	al_writer_flush();
 	al_version_flush();
 	al_feed_flush();
+	al_outbox_finish();
 }
 
 static void
@@ -383,6 +384,7 @@ end_transaction(bool commit)
 	al_writer_end_transaction();
 	al_version_end_transaction();
 	al_feed_end_transaction();
+	al_outbox_end_transaction();
 	al_target_end_transaction();
 	al_session_end_transaction();
 	al_cluster_end_transaction(commit);

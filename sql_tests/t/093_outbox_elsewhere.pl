@@ -1,4 +1,4 @@
-# Consumers of the outbox whose log moves to another cluster, where xids start low: dump and restore (COPY, INSERTs,
+# Consumers of the outbox whose log moves to another cluster, where xids start low: dump and restore (COPY, INSERTs, INSERTs in one transaction,
 # triggers held off), written to before anybody polls, and on to a third cluster, and back. Also partitions that are
 # purged between two polls, and a crash of the server. Nothing is missed, nothing comes twice (edge cases 84, 85, 133).
 
@@ -6,7 +6,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use AuditLogTest;
 
-my $first = AuditLogTest->new('a', conf => 'max_prepared_transactions = 5');
+my $first = AuditLogTest->new('a', conf => "max_prepared_transactions = 5\nwal_level = logical");
 my $second = AuditLogTest->new('b');
 
 # what a consumer gets until there is nothing more, acknowledged piece by piece
@@ -62,10 +62,13 @@ $first->run_ok('pg_dump', '-Fc', '-f', "$dumps/d.dump", 'd');
 $first->run_ok('pg_dump', '--inserts', '-f', "$dumps/d.sql", 'd');
 
 my $write = 'UPDATE t SET n = n + 1 WHERE id = 1; BEGIN; UPDATE t SET n = n + 1 WHERE id = 2; UPDATE t SET n = n + 1 WHERE id = 3; COMMIT';
-for my $way (qw(copy inserts parallel))
+for my $way (qw(copy inserts single parallel))
 {
 	$second->sql("CREATE DATABASE $way");
-	if ($way eq 'inserts') { $second->run_ok('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $way, '-f', "$dumps/d.sql") }
+	if ($way =~ /^(inserts|single)/)
+	{
+		$second->run_ok('psql', '-XAtq', ($way eq 'single' ? '-1' : ()), '-v', 'ON_ERROR_STOP=1', '-d', $way, '-f', "$dumps/d.sql");
+	}
 	else { $second->run_ok('pg_restore', ($way eq 'parallel' ? ('-j', 3) : ()), '-d', $way, "$dumps/d.dump") }
 	cmp_ok($second->sql("SELECT count(*) FROM audit_log.transaction WHERE xid > pg_snapshot_xmax(pg_current_snapshot())", db => $way), '>', 0,
 		"$way: xids of the log are not yet reached");
@@ -109,6 +112,34 @@ $second->sql($write, db => 'quiet');
 same('told, it goes on', [ @one, drain($second, 'quiet', 'one', 3) ], [ ids($second, 'quiet', 'true') ]);
 is($second->sql('SELECT * FROM audit_log.check()', db => 'quiet'), '', 'check() is content');
 
+# ---- restored under 1.2, which noted nothing
+
+for my $wrote ('', $write)
+{
+	my $db = $wrote ? 'wrote' : 'quiet_1_2';
+	$second->sql("CREATE DATABASE $db");
+	$second->run_ok('pg_restore', '-d', $db, "$dumps/d.dump");
+	$second->sql('ALTER TABLE audit_log.restored DISABLE TRIGGER audit_log_guard; DELETE FROM audit_log.restored;'
+		  . 'ALTER TABLE audit_log.restored ENABLE ALWAYS TRIGGER audit_log_guard', db => $db);
+	$second->sql($wrote, db => $db) if $wrote;
+	$second->sql("SELECT audit_log.create_consumer('anew', from_start => true)", db => $db);
+	$second->sql($write, db => $db);
+	same("$db: all of both clusters", [ drain($second, $db, 'anew', 7) ], [ ids($second, $db, 'true') ]);
+}
+
+# ---- xids that come to those of a batch which consumers had not been given to its end
+
+$second->sql('CREATE DATABASE same');
+$second->run_ok('pg_restore', '-d', 'same', "$dumps/d.dump");
+my ($from) = $second->sql('SELECT min(xid::text::bigint) FROM audit_log.transaction', db => 'same');
+$second->sql("DO \$\$ BEGIN WHILE pg_current_xact_id()::text::bigint < $from - 1 LOOP COMMIT; END LOOP; END \$\$");
+$second->sql('DO $$ BEGIN FOR i IN 1 .. 60 LOOP UPDATE t SET n = n + 1 WHERE id = i % 20 + 1; COMMIT; END LOOP; END $$', db => 'same');
+cmp_ok($second->sql('SELECT count(*) - count(DISTINCT xid) FROM audit_log.transaction', db => 'same'), '>=', 4, 'xids of both clusters are the same');
+my @all = ids($second, 'same', 'true');
+same('the same xids: goes on where it was', [ @one, drain($second, 'same', 'one', 3) ], \@all);
+same('the same xids: gets again what it has not acknowledged', [ @two, drain($second, 'same', 'two', 3) ], \@all);
+same('the same xids: gets all of both clusters', [ drain($second, 'same', 'idle', 1000) ], \@all);
+
 # ---- the server crashes between poll and acknowledgement, and with a transaction running
 
 $first->sql("SELECT audit_log.ack('anew')", db => 'back');
@@ -132,5 +163,28 @@ $first->sql("ALTER TABLE audit_log.change DETACH PARTITION $partition", db => 'b
 is(join(' ', drain($first, 'back', 'idle', 5)), '', 'what is purged is not given, and not waited for');
 $first->sql($write, db => 'back');
 is(scalar(drain($first, 'back', 'idle', 5)), 3, 'and it goes on');
+
+# ---- the log as a logical replica has it: xids there are the publisher's
+
+$first->sql('CREATE PUBLICATION p FOR TABLE audit_log.transaction', db => 'back');
+$second->sql('CREATE DATABASE replica');
+$second->sql('CREATE EXTENSION audit_log', db => 'replica');
+my $connection = $first->connstr('back');
+$second->sql("CREATE SUBSCRIPTION s CONNECTION '$connection' PUBLICATION p", db => 'replica');
+($rc, $out, $err) = $second->psql("SELECT audit_log.create_consumer('c')", db => 'replica');
+like($err, qr/the log here is a replica.*HINT:  Create the consumer on the publisher/s, 'no consumer of a replica');
+$second->sql('DROP SUBSCRIPTION s', db => 'replica');
+
+# ---- maintain() says whom it takes changes from, and takes them
+
+$first->sql("SELECT audit_log.import_change('public.gone', 'INSERT', '2020-01-05', NULL, '{}', 'test')", db => 'back');
+($rc, $out, $err) = $first->psql("CALL audit_log.maintain('1 year', 'drop')", db => 'back');
+like($err, qr/WARNING:  audit_log: consumer 'idle' has not acknowledged all changes in partition audit_log.change_2020_01, which is expired.*change_2020_01 dropped/s,
+	'a purge names the consumers that have not got it');
+is(join(' ', drain($first, 'back', 'idle', 5)), '', 'what is gone is not given');
+$first->sql("SELECT audit_log.import_change('public.gone', 'INSERT', '2020-01-05', NULL, '{}', 'test')", db => 'back');
+is(scalar(drain($first, 'back', $_, 5)) > 0, 1, "$_ gets what is imported") for qw(idle one two anew);
+($rc, $out, $err) = $first->psql("CALL audit_log.maintain('1 year', 'drop')", db => 'back');
+unlike($err, qr/WARNING|ERROR/, 'nobody is named who has all');
 
 done_testing();

@@ -68,7 +68,7 @@ function ask(f, width) {
 			|| [...e.attributes].some(a => /^on/i.test(a.name))).map(e => e.outerHTML.slice(0, 80)),
 		scripts: d.scripts.length, mode: d.compatMode, language: d.documentElement.lang,
 		headings: text('h1'), entries: text('.action'), who: text('.who strong'), why: text('dl.why dt'), keys: text('.columns > li > .key'),
-		nested: text('.inside .tree .tree > li'), removed: text('del').length, added: text('ins').length,
+		nested: text('.inside .tree .tree > li'), removed: text('del').length, tallest: Math.max(0, ...[...d.querySelectorAll('del, ins')].map(e => e.getBoundingClientRect().height)), added: text('ins').length,
 		note: text('.note'), cut: text('.cut'), ids: all.filter(e => e.id).length === new Set(all.map(e => e.id).filter(Boolean)).size,
 		times: [...d.querySelectorAll('time')].every(t => !isNaN(Date.parse(t.dateTime))), contrast: least, where };
 }
@@ -99,6 +99,7 @@ for my $name (sort keys %page)
 			my $d = look($name, $width, '--blink-settings=preferredColorScheme=' . ($scheme eq 'dark' ? 0 : 1));
 			cmp_ok($d->{width}, '<=', $width, "$what: no wider");
 			is($d->{beyond}, 0, "$what: nothing sticks out");
+			cmp_ok($d->{tallest}, '<', 400, "$what: no value fills the page");
 			is("@{ $d->{alien} }", '', "$what: no tag but those of the page");
 			is($d->{scripts}, 0, "$what: no script");
 			cmp_ok($d->{contrast}, '>=', 4.5, "$what: text stands out") or diag($d->{where});
