@@ -407,26 +407,6 @@ audit_log_record_id(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(id);
 }
 
-/* The input functions of a key's types are the caller's to run: those of domains call functions of users. */
-static char *
-normal_id_as_caller(const AlTable *table, Relation rel, const char *record_id)
-{
-	AlOwn		saved;
-	char	   *volatile id = NULL;
-
-	al_own_yield_to_caller(&saved);
-	PG_TRY();
-	{
-		id = al_past_normal_id(table, rel, record_id);
-	}
-	PG_FINALLY();
-	{
-		al_own_leave(&saved);
-	}
-	PG_END_TRY();
-	return id;
-}
-
 /*
  * audit_log._normal_record_id(table_name regclass, record_id text) RETURNS text:
  * a record_id as the log writes it, for report()
@@ -436,11 +416,11 @@ Datum
 audit_log_normal_record_id(PG_FUNCTION_ARGS)
 {
 	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	AlTable    *table = al_past_table(rel, al_states_read(rel));
+	AlTable    *table = al_current_table(rel, al_states_read(rel));
 	char	   *id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (table->nkeys > 0)
-		id = normal_id_as_caller(table, rel, id);
+		id = al_translate_normal_id_as_caller(table, rel, id);
 	table_close(rel, NoLock);
 	PG_RETURN_TEXT_P(cstring_to_text(id));
 }

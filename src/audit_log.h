@@ -1072,6 +1072,8 @@ extern void al_logread_transactions(List *transaction_ids, AlLogCallback callbac
 extern Datum *al_translate_keys(const AlTable *table, TupleDesc desc, const char *record_id);
 /* a record's id, from whatever text the key's types read: '007' is 7 */
 extern char *al_translate_normal_id(const AlTable *table, Relation rel, const char *record_id);
+extern char *al_translate_normal_id_as_caller(const AlTable *table, Relation rel,
+												const char *record_id);
 /* an id of the log, as a change under this state has it, under today's key types */
 extern char *al_translate_id(const AlTable *table, Relation rel, const AlState *state,
 							 const char *record_id);

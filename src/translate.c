@@ -138,8 +138,8 @@ al_translate_normal_id(const AlTable *table, Relation rel, const char *record_id
 	return id;
 }
 
-static pg_noinline char *
-normal_id_as_caller(const AlTable *table, Relation rel, const char *record_id)
+pg_noinline char *
+al_translate_normal_id_as_caller(const AlTable *table, Relation rel, const char *record_id)
 {
 	AlOwn		saved;
 	char	   *volatile result = NULL;
@@ -164,7 +164,7 @@ al_translate_id(const AlTable *table, Relation rel, const AlState *state, const 
 	if (record_id == NULL || state->key_same_texts || state->key_masked || state->era != 0 ||
 		table->nkeys == 0)
 		return unconstify(char *, record_id);
-	return normal_id_as_caller(table, rel, record_id);
+	return al_translate_normal_id_as_caller(table, rel, record_id);
 }
 
 /* ---- columns ---- */
