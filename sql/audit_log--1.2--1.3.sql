@@ -1880,7 +1880,7 @@ CREATE FUNCTION audit_log._report(caller oid, target regclass, record_id text, m
             note := format('<p class="note">The newest %s of %s changes are shown.</p>', max_rows, found_ids.number);
         END IF;
         RETURN audit_log._html_page(
-            format('%s %s', name, audit_log._html(record_id)),
+            format('%s %s', name, audit_log._html(left(record_id, 100))),
             format('<span class="soft">%s</span> <bdi>%s</bdi>', name, audit_log._html(found_ids.key)),
             CASE WHEN day IS NULL THEN '' ELSE format('<dl class="facts"><div><dt>Changes</dt><dd>%s</dd></div>%s<div><dt>%s</dt><dd>%s</dd></div><div><dt>Latest</dt><dd>%s</dd></div>%s</dl>',
                 found_ids.number,

@@ -107,6 +107,10 @@ SELECT page ~* '(src|href)=|@import|url\(|<(link|form|base)' AS from_elsewhere F
 UPDATE element SET doc = (repeat('{"a":', 60) || '1' || repeat('}', 60))::jsonb, name = repeat('x', 5000) WHERE id = 7;
 SELECT page ~ '\u2026 5000 characters|&hellip; 5000 characters in all' AS told, length(page) < 60000 AS short FROM audit_log.report('element', '7') page;
 
+-- of a long key no tag in the title, where none is read
+INSERT INTO "<b>&""'" VALUES (repeat('k', 5000));
+SELECT regexp_count(page, '<title>[^<]*</title>') AS titles, regexp_count(page, '<article') AS changes FROM audit_log.report('"<b>&""''"', repeat('k', 5000)) page;
+
 -- whose rights
 SET ROLE regress_reports_stranger;
 SELECT audit_log.report('element', '7');

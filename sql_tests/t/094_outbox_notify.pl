@@ -4,6 +4,7 @@
 use FindBin;
 use lib $FindBin::RealBin;
 use AuditLogTest;
+use Time::HiRes;
 
 my $node = AuditLogTest->new('notify', conf => 'max_prepared_transactions = 5');
 $node->sql(<<'END');
@@ -51,5 +52,40 @@ $node->sql('SELECT id FROM audit_log.poll(\'c\'); SELECT audit_log.ack(\'c\')');
 $node->sql('UPDATE t SET n = 9 WHERE id = 1');
 is(heard(), 1, 'told');
 is($node->sql("SELECT changes FROM audit_log.poll('c')"), '{"n": [8, 9]}', 'and found');
+
+# ---- the consumer among the examples: told, it handles what is new, and after a crash goes on
+
+SKIP:
+{
+	my $why = `/usr/bin/python3 -c 'import psycopg2' 2>&1`;
+	AuditLogTest->skip_aloud(3, 'no python3-psycopg2') if $? != 0;
+	$node->sql("SELECT audit_log.ack('c')");
+	my $out = AuditLogTest->folder . '/consumer.out';
+	my @command = ('/usr/bin/python3', "$FindBin::RealBin/../../examples/psycopg2/consumer.py", 'c');
+	my $start = sub { AuditLogTest::spawn(\@command, '/dev/null', $out, AuditLogTest->folder . '/consumer.err', { %{ $node->environment }, PYTHONDONTWRITEBYTECODE => 1 }) };
+	my $handled = sub {
+		my ($wanted, $what) = @_;
+		for (1 .. 600)
+		{
+			last if AuditLogTest::slurp($out) =~ s/^\d+ //gmr eq $wanted;
+			Time::HiRes::sleep(0.1);
+		}
+		is(AuditLogTest::slurp($out) =~ s/^\d+ //gmr, $wanted, $what) or diag(AuditLogTest::slurp(AuditLogTest->folder . '/consumer.err'));
+	};
+	$node->sql('INSERT INTO t VALUES (100, 0)');
+	my $pid = $start->();
+	$handled->("INSERT t 100\n", 'what was there');
+	$node->poll("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%audit_log.poll%' AND state = 'idle' AND pid <> pg_backend_pid())");
+	$node->sql('BEGIN; INSERT INTO t VALUES (101, 0); UPDATE t SET n = 1 WHERE id = 100; COMMIT');
+	$handled->("INSERT t 100\nINSERT t 101\nUPDATE t 100\n", 'what it is told of');
+	$node->poll("SELECT given IS NULL FROM audit_log.consumer WHERE consumer = 'c'");
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+	$node->sql('DELETE FROM t WHERE id = 101');
+	$pid = $start->();
+	$handled->("DELETE t 101\n", 'killed, and started again: no more than is new');
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+}
 
 done_testing();
