@@ -63,5 +63,19 @@ ALTER DOMAIN short ADD CHECK (length(VALUE) < 3);
 SELECT * FROM thrice(format('undo_transaction(%s)', newest()));
 TABLE domains;
 
+-- rules: one that does something else instead, one that does more
+CREATE TABLE ruled (id int PRIMARY KEY, v text);
+CREATE TABLE more (v text);
+SELECT audit_log.enable('ruled');
+INSERT INTO ruled VALUES (1, 'a');
+UPDATE ruled SET v = 'b';
+CREATE RULE nothing AS ON DELETE TO ruled DO INSTEAD NOTHING;
+SELECT audit_log.undo_transaction(newest());
+DROP RULE nothing ON ruled;
+CREATE RULE also AS ON UPDATE TO ruled DO ALSO INSERT INTO more VALUES (NEW.v);
+SELECT record_id, action_type, after, conflict FROM audit_log.undo_transaction(newest());
+TABLE ruled;
+TABLE more;
+
 SELECT audit_log.drop_mark('takeback rare');
 DROP SCHEMA takeback_rare CASCADE;
