@@ -385,8 +385,6 @@ audit_log_pass_id(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("transaction id %lld is too high to be adopted", (long long) id)));
-	/* what takes the ids that are passed is written here */
-	al_cluster_note();
 	al_session_pass_id(id);
 	PG_RETURN_VOID();
 }
