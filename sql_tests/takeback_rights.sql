@@ -63,7 +63,7 @@ UPDATE mine SET b = 'b';
 SET ROLE regress_deleter;
 SELECT table_name, record_id, action_type, conflict FROM audit_log.undo_transaction(:'both', tables => '{mine}');
 RESET ROLE;
-SELECT db_role, undoes IS NOT NULL AS undoes, action_type FROM audit_log.audit_logs WHERE id = newest_change();
+SELECT db_role, undoes IS NOT NULL AS undoes, action_type FROM audit_log.audit_logs WHERE id = (SELECT newest_change());
 TABLE mine;
 
 -- row security
@@ -118,7 +118,7 @@ SET ROLE regress_owner;
 BEGIN;
 SELECT record_id, action_type FROM audit_log.rollback_to('{mine}', 'takeback_rights_1', user_triggers => false) ORDER BY 1;
 -- logged all the same, and foreign keys hold
-SELECT count(*) FROM audit_log.audit_logs WHERE transaction_id = newest();
+SELECT count(*) FROM audit_log.audit_logs WHERE transaction_id = (SELECT newest());
 INSERT INTO other VALUES (9, 99);
 ROLLBACK;
 SELECT record_id, action_type FROM audit_log.rollback_to('{mine}', 'takeback_rights_1', user_triggers => false) ORDER BY 1;
@@ -177,7 +177,7 @@ BEGIN;
 SELECT audit_log.set_context('cid');
 SELECT after FROM audit_log.undo_transaction(:bob);
 COMMIT;
-SELECT user_id, changes FROM audit_log.audit_logs WHERE id = newest_change();
+SELECT user_id, changes FROM audit_log.audit_logs WHERE id = (SELECT newest_change());
 
 SELECT audit_log.drop_mark(name) FROM audit_log.marks WHERE name LIKE 'takeback\_rights%';
 DROP SCHEMA takeback_rights CASCADE;

@@ -33,7 +33,7 @@ SELECT newest_change() - max(id) AS changes_since FROM audit_log.audit_logs WHER
 SELECT table_name, record_id, action_type, conflict FROM audit_log.undo_transaction(:bad) ORDER BY record_id;
 SELECT * FROM "Cust""omer" ORDER BY 1;
 SELECT record_id, action_type, changes, undoes = jsonb_build_object('transaction', :bad) AS undoes
-  FROM audit_log.audit_logs WHERE transaction_id = newest() ORDER BY record_id;
+  FROM audit_log.audit_logs WHERE transaction_id = (SELECT newest()) ORDER BY record_id;
 -- again: everything has changed since
 SELECT audit_log.undo_transaction(:bad);
 -- undo of the undo
@@ -51,7 +51,7 @@ SELECT * FROM "Cust""omer" WHERE "I d" = 1;
 -- a key that was changed: its children follow, without a row deleted
 UPDATE "Cust""omer" SET "I d" = 10, name = 'Ten' WHERE "I d" = 1;
 SELECT table_name, record_id, action_type, before, after FROM audit_log.undo_transaction(newest()) ORDER BY 1, 2;
-SELECT record_id, old_record_id, action_type, changes FROM audit_log.audit_logs WHERE transaction_id = newest() ORDER BY id;
+SELECT record_id, old_record_id, action_type, changes FROM audit_log.audit_logs WHERE transaction_id = (SELECT newest()) ORDER BY id;
 -- one that was changed again since is followed
 UPDATE "Cust""omer" SET n = 7 WHERE "I d" = 2;
 SELECT newest_change() AS seven \gset
@@ -59,7 +59,7 @@ UPDATE "Cust""omer" SET "I d" = 20 WHERE "I d" = 2;
 UPDATE "Cust""omer" SET "I d" = 21 WHERE "I d" = 20;
 INSERT INTO "Cust""omer" VALUES (2, 'another', NULL, 7);
 SELECT * FROM audit_log.undo_change(:seven);
-SELECT undoes = jsonb_build_object('change', :seven) AS undoes FROM audit_log.audit_logs WHERE id = newest_change();
+SELECT undoes = jsonb_build_object('change', :seven) AS undoes FROM audit_log.audit_logs WHERE id = (SELECT newest_change());
 TABLE "Cust""omer" ORDER BY 1;
 
 -- keys swapped, moved along, and used again
@@ -184,7 +184,7 @@ UPDATE turns SET v = v || '!';
 SELECT newest() AS t1 \gset
 BEGIN; UPDATE turns SET id = 3 WHERE id = 1; UPDATE turns SET id = 1 WHERE id = 2; UPDATE turns SET id = 2 WHERE id = 3; COMMIT;
 SELECT record_id, action_type, before, after, conflict FROM audit_log.undo_transaction(:t1) ORDER BY 1;
-SELECT record_id, old_record_id, changes FROM audit_log.audit_logs WHERE transaction_id = newest() ORDER BY id;
+SELECT record_id, old_record_id, changes FROM audit_log.audit_logs WHERE transaction_id = (SELECT newest()) ORDER BY id;
 TABLE turns ORDER BY id;
 
 -- GENERATED ALWAYS AS IDENTITY is updated: what refers to the row does not go with it

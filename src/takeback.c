@@ -32,6 +32,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "rewrite/prs2lock.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -412,6 +413,19 @@ tracked(Relation rel)
 	return al_table_get(rel, trigger);
 }
 
+/* A rule may put anything, or nothing, in the place of what is to be written. */
+static void
+refuse_rules(Relation rel)
+{
+	for (int i = 0; rel->rd_rules != NULL && i < rel->rd_rules->numLocks; i++)
+		if (rel->rd_rules->rules[i]->isInstead)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("table %s has an INSTEAD rule", table_text(RelationGetRelid(rel))),
+					 errdetail("What is taken back could not be written."),
+					 errhint("Use a trigger in its place.")));
+}
+
 static void
 open_table(Take *take, Oid relid)
 {
@@ -426,6 +440,7 @@ open_table(Take *take, Oid relid)
 	/* rights and the table's kind, now that nobody can change them */
 	check_table(take, relid);
 	table = tracked(rel);
+	refuse_rules(rel);
 	if (table->nkeys == 0 && mode == ShareUpdateExclusiveLock)
 	{
 		LockRelationOid(relid, ShareRowExclusiveLock);
