@@ -335,6 +335,12 @@ extern void al_fixed_leave(AlFixed *saved);
 extern AlFixedNeed al_fixed_text_need(Oid typid);
 
 /*
+ * texthash.c: hash tables by text, an entry's first member points to its own.
+ */
+extern struct HTAB *al_texthash_create(const char *name, int64 entries, Size entrysize,
+									   MemoryContext cxt);
+
+/*
  * pairs.c: JSON objects put together from the pairs of others.
  */
 typedef struct AlPairs

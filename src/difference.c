@@ -10,7 +10,6 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -227,22 +226,6 @@ typedef struct Count
 	int64		more;			/* at the second moment */
 } Count;
 
-static uint32
-hash_image(const void *key, Size size)
-{
-	const char *image = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) image, strlen(image)));
-}
-
-static int
-match_image(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
 static void
 count_rows(HTAB *counts, AlPast *past, TupleTableSlot *slot, int sign)
 {
@@ -279,10 +262,7 @@ count_rows(HTAB *counts, AlPast *past, TupleTableSlot *slot, int sign)
 static void
 put_keyless(Output *output)
 {
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(Count),.hash = hash_image,
-	.match = match_image,.hcxt = CurrentMemoryContext};
-	HTAB	   *counts = hash_create("audit_log rows", 256, &ctl,
-									 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	HTAB	   *counts = al_texthash_create("audit_log rows", 256, sizeof(Count), CurrentMemoryContext);
 	HASH_SEQ_STATUS seq;
 	Count	   *count;
 

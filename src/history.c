@@ -12,7 +12,6 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -62,32 +61,6 @@ typedef struct History
 } History;
 
 /* ---- whose changes ---- */
-
-static uint32
-hash_id(const void *key, Size size)
-{
-	const char *id = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
-}
-
-static int
-match_id(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-static HTAB *
-make_bearers(MemoryContext cxt)
-{
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(Bearer),
-	.hash = hash_id,.match = match_id,.hcxt = cxt};
-
-	return hash_create("audit_log bearers", 16, &ctl,
-					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-}
 
 static Bearer *
 find_bearer(History *history, const char *id)
@@ -610,7 +583,7 @@ audit_log_history(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	history.states = al_states_read(history.rel);
 	history.table = al_current_table(history.rel, history.states);
-	history.bearers = make_bearers(history.cxt);
+	history.bearers = al_texthash_create("audit_log bearers", 16, sizeof(Bearer), history.cxt);
 	put_history(&history, al_translate_normal_id(history.table, history.rel,
 											  text_to_cstring(PG_GETARG_TEXT_PP(1))));
 	al_current_check_snapshot(history.rel);

@@ -18,7 +18,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -32,31 +31,6 @@ typedef struct Walk
 	AlPast	   *past;
 	HTAB	   *records;		/* by the id where the walk stands */
 } Walk;
-
-static uint32
-hash_text(const void *key, Size size)
-{
-	const char *text = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) text, strlen(text)));
-}
-
-static int
-match_text(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-static HTAB *
-make_names(const char *name, MemoryContext cxt)
-{
-	HASHCTL		ctl = {.keysize = sizeof(char *),.entrysize = sizeof(AlPastName),
-	.hash = hash_text,.match = match_text,.hcxt = cxt};
-
-	return hash_create(name, 256, &ctl, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-}
 
 void
 al_past_misfit(const AlPast *past, const char *detail)
@@ -486,7 +460,7 @@ index_by_now(AlPast *past)
 {
 	ListCell   *lc;
 
-	past->by_now = make_names("audit_log records now", past->cxt);
+	past->by_now = al_texthash_create("audit_log records now", 256, sizeof(AlPastName), past->cxt);
 	foreach(lc, past->records)
 	{
 		AlPastRecord *record = lfirst(lc);
@@ -539,7 +513,7 @@ al_past_read(Relation root, const AlMoment *moment, List *record_ids, Bitmapset 
 	past->added = bms_add_members(al_translate_added(root, al_states_then(past->states, moment)), without);
 	past->decoder = al_decode_prepare(RelationGetDescr(root), cxt);
 
-	walk.records = make_names("audit_log records", cxt);
+	walk.records = al_texthash_create("audit_log records", 256, sizeof(AlPastName), cxt);
 	MemoryContextSwitchTo(old);
 	if (past->states->n > 0)
 	{

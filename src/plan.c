@@ -13,7 +13,6 @@
 
 #include "access/xact.h"
 #include "access/htup_details.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -36,22 +35,6 @@ typedef struct IdEntry
 	const char *id;				/* hash key: pointer to the text */
 	AlPlanRow  *row;
 } IdEntry;
-
-static uint32
-hash_id(const void *key, Size size)
-{
-	const char *id = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
-}
-
-static int
-match_id(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
 
 /* ---- tables ---- */
 
@@ -118,7 +101,6 @@ al_plan_add_table(AlPlan *plan, Relation rel, AlTable *table, int32 table_id)
 {
 	MemoryContext old = MemoryContextSwitchTo(plan->cxt);
 	AlPlanTable *added = palloc0(sizeof(AlPlanTable));
-	HASHCTL		ctl = {0};
 
 	added->cxt = plan->cxt;
 	added->scratch = AllocSetContextCreate(plan->cxt, "audit_log plan row", ALLOCSET_DEFAULT_SIZES);
@@ -135,14 +117,7 @@ al_plan_add_table(AlPlan *plan, Relation rel, AlTable *table, int32 table_id)
 	for (int i = 0; i < table->nkeys; i++)
 		added->keys[i] = table->keys[i]->attnum;
 	added->decoder = al_decode_prepare(RelationGetDescr(rel), plan->cxt);
-
-	ctl.keysize = sizeof(char *);
-	ctl.entrysize = sizeof(IdEntry);
-	ctl.hash = hash_id;
-	ctl.match = match_id;
-	ctl.hcxt = plan->cxt;
-	added->by_id = hash_create("audit_log plan", 256, &ctl,
-							   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	added->by_id = al_texthash_create("audit_log plan", 256, sizeof(IdEntry), plan->cxt);
 	plan->tables = lappend(plan->tables, added);
 	MemoryContextSwitchTo(old);
 	return added;

@@ -13,7 +13,6 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -43,22 +42,6 @@ typedef struct Rebuild
 	HTAB	   *records;
 	MemoryContext cxt;
 } Rebuild;
-
-static uint32
-hash_id(const void *key, Size size)
-{
-	const char *id = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
-}
-
-static int
-match_id(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
 
 static void
 refuse(const Rebuild *rebuild, const char *detail)
@@ -434,7 +417,6 @@ audit_log_rebuild(PG_FUNCTION_ARGS)
 {
 	Oid			relid = argument_table(fcinfo);
 	Rebuild		rebuild = {0};
-	HASHCTL		ctl = {0};
 
 	if (!al_own_may_read(relid, GetUserId()))
 		ereport(ERROR,
@@ -447,13 +429,7 @@ audit_log_rebuild(PG_FUNCTION_ARGS)
 											  get_rel_name(relid));
 	rebuild.cxt = AllocSetContextCreate(CurrentMemoryContext, "audit_log rebuild",
 										ALLOCSET_DEFAULT_SIZES);
-	ctl.keysize = sizeof(char *);
-	ctl.entrysize = sizeof(Record);
-	ctl.hash = hash_id;
-	ctl.match = match_id;
-	ctl.hcxt = rebuild.cxt;
-	rebuild.records = hash_create("audit_log records", 1024, &ctl,
-								  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	rebuild.records = al_texthash_create("audit_log records", 1024, sizeof(Record), rebuild.cxt);
 	replay(&rebuild, relid);
 	return_records(&rebuild, (ReturnSetInfo *) fcinfo->resultinfo);
 	MemoryContextDelete(rebuild.cxt);

@@ -12,7 +12,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -26,22 +25,6 @@ typedef struct Position
 	AlPlanRow  *row;
 	struct Position *next;		/* equal rows, without key */
 } Position;
-
-static uint32
-hash_id(const void *key, Size size)
-{
-	const char *id = *(const char *const *) key;
-
-	(void) size;
-	return DatumGetUInt32(hash_any((const unsigned char *) id, strlen(id)));
-}
-
-static int
-match_id(const void *a, const void *b, Size size)
-{
-	(void) size;
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
 
 /* ---- what was captured ---- */
 
@@ -109,7 +92,6 @@ al_walk_make(AlPlan *plan, AlPlanTable *table, AlStates *states)
 {
 	MemoryContext old = MemoryContextSwitchTo(plan->cxt);
 	AlWalk	   *walk = palloc0(sizeof(AlWalk));
-	HASHCTL		ctl = {0};
 
 	walk->table = table;
 	walk->states = states;
@@ -119,13 +101,7 @@ al_walk_make(AlPlan *plan, AlPlanTable *table, AlStates *states)
 	walk->lost = palloc0(sizeof(Bitmapset *) * Max(states->n, 1));
 	for (int i = 0; i < states->n; i++)
 		fill_captured(walk, i);
-	ctl.keysize = sizeof(char *);
-	ctl.entrysize = sizeof(Position);
-	ctl.hash = hash_id;
-	ctl.match = match_id;
-	ctl.hcxt = plan->cxt;
-	walk->positions = hash_create("audit_log walk", 256, &ctl,
-								  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	walk->positions = al_texthash_create("audit_log walk", 256, sizeof(Position), plan->cxt);
 	MemoryContextSwitchTo(old);
 	return walk;
 }
