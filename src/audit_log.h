@@ -1070,6 +1070,7 @@ extern bool al_logread_change(int64 change_id, AlLogChange *change);
  */
 extern List *al_logread_transaction_rows(int64 transaction_id, bool same_xid);	/* of int64 * */
 extern void al_logread_transactions(List *transaction_ids, AlLogCallback callback, void *arg);
+extern List *al_logread_table_ids(List *transaction_ids);	/* int */
 
 /*
  * translate.c: what the log says, under the names and types of today.
@@ -1429,6 +1430,11 @@ extern uint64 al_run_as(Oid role, const char *sql);
  */
 extern char *al_present_record_id(AlPlanTable *table, const char *id);
 extern void al_present_find(AlPlan *plan, AlPlanTable *table, bool lock);
+
+/*
+ * later.c: what came after the changes that are taken back.
+ */
+extern bool al_later_read(AlPlan *plan, List *walks, int64 transaction_id, List *ours);
 
 /*
  * obstacle.c: keys that are taken, parents that are missing.

@@ -575,3 +575,38 @@ al_logread_transaction_rows(int64 transaction_id, bool same_xid)
 	PG_END_TRY();
 	return ids;
 }
+
+/* The ids of the tables that transaction rows have changes of. */
+List *
+al_logread_table_ids(List *transaction_ids)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		args[] = {listed_ids(transaction_ids)};
+	MemoryContext cxt = CurrentMemoryContext;
+	List	   *volatile result = NIL;
+	AlOwn		saved;
+
+	al_own_enter(&saved);
+	PG_TRY();
+	{
+		if (SPI_execute_with_args("SELECT DISTINCT c.table_id FROM audit_log.change c WHERE c.transaction_id = ANY ($1)",
+								  1, types, args, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not read audit_log.change");
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+			bool		isnull;
+
+			result = lappend_int(result, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+																	 SPI_tuptable->tupdesc, 1, &isnull)));
+			MemoryContextSwitchTo(old);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+	PG_FINALLY();
+	{
+		al_own_leave(&saved);
+	}
+	PG_END_TRY();
+	return result;
+}
