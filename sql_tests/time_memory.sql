@@ -1,7 +1,6 @@
 --
 -- as_of keeps what the log has of each row that has changed since: of former values
 -- no more than they take. Looked at by a type's check, while rows are put together
--- edge case 13
 --
 CREATE SCHEMA time_memory;
 SET search_path = time_memory;
