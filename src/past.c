@@ -164,10 +164,19 @@ find_value(AlPastRecord *record, AttrNumber attnum)
 	return &record->values[low];
 }
 
+/* Kept for each column of each changed row: in no more memory than it takes. */
 static Jsonb *
 old_value(const AlValue *value)
 {
-	return value->kind == AL_NULL ? NULL : al_jsonbuild_scalar(value);
+	Jsonb	   *built;
+	Jsonb	   *kept;
+
+	if (value->kind == AL_NULL)
+		return NULL;
+	built = al_jsonbuild_scalar(value);
+	kept = (Jsonb *) PG_DETOAST_DATUM_COPY(JsonbPGetDatum(built));
+	pfree(built);
+	return kept;
 }
 
 /* The old values of an UPDATE's delta. */

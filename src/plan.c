@@ -393,6 +393,16 @@ is_key(const AlPlanTable *table, AttrNumber attnum)
 	return false;
 }
 
+/* Is part of the key a generated column, which no aim tells before it is computed? */
+static bool
+key_is_computed(const AlPlanTable *table)
+{
+	for (int i = 0; i < table->nkeys; i++)
+		if (bms_is_member(table->keys[i], table->generated))
+			return true;
+	return false;
+}
+
 /* Is the row to have the key that it has?  Others have changed it since. */
 static bool
 keeps_key(const AlPlanRow *row)
@@ -402,6 +412,9 @@ keeps_key(const AlPlanRow *row)
 	int			cmp = 0;
 
 	if (!row->present)
+		return false;
+	if (key_is_computed(row->table) &&
+		(row->left_id == NULL || strcmp(row->left_id, row->then_id) != 0))
 		return false;
 	al_jsonwalk_begin(&a, &row->before->root);
 	al_jsonwalk_begin(&b, &row->aim->root);
