@@ -1075,6 +1075,8 @@ extern List *al_logread_table_ids(List *transaction_ids);	/* int */
 /*
  * translate.c: what the log says, under the names and types of today.
  */
+/* the value that a key's text in a record id stands for; pg as al_decode_value() has it */
+extern void al_translate_key_text(Oid type, char *text, int len, AlValue *out);
 /* the key's values of an id, in the order of table->keys; under AL_FIXED_ALL */
 extern Datum *al_translate_keys(const AlTable *table, TupleDesc desc, const char *record_id);
 /* a record's id, from whatever text the key's types read: '007' is 7 */

@@ -25,34 +25,10 @@
 
 /* ---- record ids to keys ---- */
 
-/*
- * What stands for a key's text as a column's value.  Of types whose values are
- * JSON of more than a text it is that JSON, as record_id shows it.
- */
-static void
-key_value(const AlPlanTable *table, AttrNumber attnum, char *text, int len, AlValue *out)
+static Oid
+key_type(const AlPlanTable *table, int n)
 {
-	Oid			type = getBaseType(TupleDescAttr(RelationGetDescr(table->rel), attnum - 1)->atttypid);
-	Jsonb	   *json;
-
-	out->kind = AL_STRING;
-	out->string = text;
-	out->len = len;
-	if (type != JSONOID && type != JSONBOID && !type_is_array(type) &&
-		get_typtype(type) != TYPTYPE_COMPOSITE)
-		return;
-	json = al_jsontext_try(text, len);
-	if (json == NULL || (type != JSONOID && type != JSONBOID && JB_ROOT_IS_SCALAR(json)))
-		return;
-	al_jsonbuild_from_root(out, json);
-	/* what as JSON would mean something else is read as the type's own text */
-	if (out->kind == AL_NULL ||
-		(out->kind == AL_CONTAINER && al_encode_single_is_pg(out->container)))
-	{
-		out->kind = AL_PG;
-		out->string = text;
-		out->len = len;
-	}
+	return TupleDescAttr(RelationGetDescr(table->rel), table->keys[n] - 1)->atttypid;
 }
 
 /* The texts of a record id, one for each key column; false where it has not so many. */
@@ -66,7 +42,7 @@ split_id(const AlPlanTable *table, const char *id, AlValue *out)
 
 	if (table->nkeys == 1)
 	{
-		key_value(table, table->keys[0], unconstify(char *, id), strlen(id), &out[0]);
+		al_translate_key_text(key_type(table, 0), unconstify(char *, id), strlen(id), &out[0]);
 		return true;
 	}
 	json = al_jsontext_try(id, strlen(id));
@@ -79,8 +55,8 @@ split_id(const AlPlanTable *table, const char *id, AlValue *out)
 	{
 		if (walk.value.kind != AL_STRING)
 			return false;
-		key_value(table, table->keys[n], pnstrdup(walk.value.string, walk.value.len),
-				  walk.value.len, &out[n]);
+		al_translate_key_text(key_type(table, n), pnstrdup(walk.value.string, walk.value.len),
+							  walk.value.len, &out[n]);
 		n++;
 	}
 	return true;

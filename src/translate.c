@@ -18,28 +18,70 @@
 
 /* ---- record ids ---- */
 
+/* Are values of the type shown as JSON of more than a text? */
+static bool
+is_nested(Oid type)
+{
+	type = getBaseType(type);
+	return type == JSONOID || type == JSONBOID || type_is_array(type) ||
+		get_typtype(type) == TYPTYPE_COMPOSITE;
+}
+
+/*
+ * What stands for a key's text as a column's value.  Of types whose values are
+ * JSON of more than a text it is that JSON, as record_id shows it.
+ */
+void
+al_translate_key_text(Oid type, char *text, int len, AlValue *out)
+{
+	Jsonb	   *json;
+
+	out->kind = AL_STRING;
+	out->string = text;
+	out->len = len;
+	if (!is_nested(type))
+		return;
+	type = getBaseType(type);
+	json = al_jsontext_try(text, len);
+	if (json == NULL || (type != JSONOID && type != JSONBOID && JB_ROOT_IS_SCALAR(json)))
+		return;
+	al_jsonbuild_from_root(out, json);
+	/* what as JSON would mean something else is read as the type's own text */
+	if (out->kind == AL_NULL ||
+		(out->kind == AL_CONTAINER && al_encode_single_is_pg(out->container)))
+	{
+		out->kind = AL_PG;
+		out->string = text;
+		out->len = len;
+	}
+}
+
+/* A value of a type that is_nested(). */
+static Datum
+nested_value(Form_pg_attribute att, char *text)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	AlValue		value;
+	bool		isnull;
+
+	TupleDescInitEntry(desc, 1, NameStr(att->attname), att->atttypid, att->atttypmod, 0);
+	AL_TUPLE_DESC_FINALIZE(desc);
+	al_translate_key_text(att->atttypid, text, strlen(text), &value);
+	return al_decode_value(al_decode_prepare(desc, CurrentMemoryContext), 0, &value, true, &isnull);
+}
+
 /* A key column's value from the text that a record id has of it. */
 static Datum
-key_value(const AlColumn *column, TupleDesc desc, const char *string)
+key_value(const AlColumn *column, TupleDesc desc, char *text)
 {
 	Form_pg_attribute att = TupleDescAttr(desc, column->attnum - 1);
 	Oid			input;
 	Oid			ioparam;
 
-	if (getBaseType(att->atttypid) == JSONBOID)
-	{
-		Jsonb	   *json = al_jsontext_try(string, strlen(string));
-
-		if (json == NULL)
-		{
-			AlValue		value = {.kind = AL_STRING,.string = string,.len = strlen(string)};
-
-			json = al_jsonbuild_scalar(&value);
-		}
-		return JsonbPGetDatum(json);
-	}
+	if (is_nested(att->atttypid))
+		return nested_value(att, text);
 	getTypeInputInfo(att->atttypid, &input, &ioparam);
-	return OidInputFunctionCall(input, unconstify(char *, string), ioparam, att->atttypmod);
+	return OidInputFunctionCall(input, text, ioparam, att->atttypmod);
 }
 
 /* The key's texts of an id; an error where they are not as many as columns. */
